@@ -1,0 +1,136 @@
+"""From the composed config to built objects; the only place where run-time values meet the config's nodes."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from seglab.errors import InputError
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from seglab.data import SegmentationDataModule
+    from seglab.models import Segmenter
+    from seglab.task import SegmentationTask
+
+log = logging.getLogger(__name__)
+
+
+def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
+    """Builds the datamodule; a renamed argument of an augmentation is an error, not a warning."""
+    from seglab.data import Augmentation, SegmentationDataModule
+    from seglab.data.augment import refuse_unknown_arguments
+
+    data = cfg.data
+    with refuse_unknown_arguments():
+        transforms = [instantiate(node) for node in cfg.augment.transforms.values() if node is not None]
+    return SegmentationDataModule(
+        source=instantiate(data.source, _convert_="all"),
+        resize=data.resize,
+        crop=data.crop,
+        crop_size=data.crop_size,
+        protocol=cfg.protocol,
+        augment=Augmentation(transforms, data.ignore_index),
+        batch_size=data.batch_size,
+        num_workers=data.num_workers,
+        seed=cfg.seed,
+        cache_mb=data.cache_mb,
+    )
+
+
+def build_model(cfg: DictConfig, mean: Sequence[float], std: Sequence[float]) -> "Segmenter":
+    """Builds the network, the decoder on the encoder's channels; mean and std of the channels are in [0, 1]."""
+    from seglab.models import Segmenter
+
+    encoder = instantiate(cfg.model.encoder, _convert_="all")
+    decoder = instantiate(cfg.model.decoder, _convert_="all")(channels=encoder.channels, strides=encoder.strides)
+    return Segmenter(encoder, decoder, cfg.data.num_classes, dropout=cfg.model.dropout, mean=mean, std=std)
+
+
+def class_weights(cfg: DictConfig, datamodule: "SegmentationDataModule") -> list[float] | None:
+    """Returns one loss weight for each class, computed where the config names a rule.
+
+    Raises:
+        InputError: The list has another length than the classes, or the rule is unknown.
+    """
+    weights, count = cfg.loss.class_weights, cfg.data.num_classes
+    if weights is None:
+        return None
+    if weights == "inverse_area":
+        return datamodule.statistics.inverse_area_weights()
+    if isinstance(weights, str):
+        raise InputError(
+            f"loss.class_weights={weights} is unknown: give inverse_area, null or a list of {count} weights"
+        )
+    if len(weights) != count:
+        names = ", ".join(cfg.data.class_names)
+        raise InputError(
+            f"loss.class_weights has {len(weights)} weights for {count} classes: give one for each of {names}"
+        )
+    return [float(weight) for weight in weights]
+
+
+def build_task(
+    cfg: DictConfig, mean: Sequence[float], std: Sequence[float], weights: list[float] | None
+) -> "SegmentationTask":
+    """Builds the LightningModule around the network, with its loss, optimizer and scheduler."""
+    from seglab.task import SegmentationTask
+
+    scheduler = {key: value for key, value in cfg.scheduler.items() if key != "monitor"}
+    return SegmentationTask(
+        build_model(cfg, mean, std),
+        instantiate(cfg.loss, class_weights=weights),
+        list(cfg.data.class_names),
+        cfg.data.ignore_index,
+        instantiate(cfg.optimizer, _convert_="all"),
+        instantiate(scheduler, _convert_="all") if scheduler else None,
+        cfg.scheduler.get("monitor", "val/loss"),
+    )
+
+
+def resolve_precision(precision: str | int, accelerator: str) -> str | int:
+    """Returns the trainer's precision; `auto` becomes bf16-mixed where the hardware multiplies bf16, else 32-true."""
+    import torch
+
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda"):
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if accelerator in ("auto", "cpu"):
+        capabilities = torch.cpu.get_capabilities()
+        return "bf16-mixed" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "32-true"
+    return "32-true"
+
+
+def build_trainer(cfg: DictConfig, callbacks: list["pl.Callback"], loggers: list[Any]) -> "pl.Trainer":
+    """Builds the trainer with whole-file checkpoints."""
+    from seglab.task import AtomicCheckpointIO
+
+    return instantiate(
+        cfg.trainer,
+        precision=resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=cfg.run_dir,
+    )
+
+
+def build_callbacks(cfg: DictConfig) -> list["pl.Callback"]:
+    """Builds every callback that is not null."""
+    return [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node is not None]
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """Returns the resolved config as dotted keys, as a logger shows it."""
+
+    def walk(node: Any, prefix: str) -> dict[str, Any]:
+        if not isinstance(node, dict) or not node:
+            return {prefix: node}
+        return {key: value for name, child in node.items() for key, value in walk(child, f"{prefix}.{name}").items()}
+
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    return {key.lstrip("."): value for key, value in walk(resolved, "").items()}

@@ -1,0 +1,33 @@
+"""Mistakes in a composed config that would show only after an epoch, found before anything starts."""
+
+import difflib
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from seglab.errors import InputError
+
+LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_second", "val/loss", "val/miou")
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Refuses a monitor that nobody logs, a validation that is switched off, and a folder that holds a run.
+
+    Raises:
+        InputError: The first of these.
+    """
+    logged = [*LOGGED, *(f"val/iou/{name}" for name in cfg.data.class_names)]
+    monitors = {f"callbacks.{name}.monitor": node.get("monitor") for name, node in cfg.callbacks.items() if node}
+    monitors["scheduler.monitor"] = cfg.scheduler.get("monitor")
+    for key, monitor in monitors.items():
+        if monitor is not None and monitor not in logged:
+            near = difflib.get_close_matches(monitor, logged, n=1, cutoff=0)
+            raise InputError(f"{key}={monitor} is never logged: did you mean {near[0]}? Logged are {', '.join(logged)}")
+    if cfg.trainer.limit_val_batches == 0:
+        raise InputError(
+            "trainer.limit_val_batches=0 leaves no validation to choose the best checkpoint by: give 1 or more"
+        )
+    if cfg.resume is None and (Path(cfg.run_dir) / "summary.json").exists():
+        raise InputError(
+            f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"
+        )

@@ -1,0 +1,53 @@
+"""`seglab COMMAND`: one entry for every command."""
+
+import importlib
+import os
+import sys
+
+from seglab import __version__
+
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # before Hydra: else a failing import shows as "Error locating target"
+
+COMMANDS = {
+    "train": "train a network, test it and write its run folder (python train.py)",
+    "evaluate": "score a run folder again (python evaluate.py)",
+    "stats": "mean, std, area and inverse-area weight of each class of a training split",
+    "crop": "write the five-crop dataset of a dataset",
+}
+
+
+def main() -> None:
+    """Hands the rest of the command line to the command that the first word names."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: seglab COMMAND [...]\n")
+        print("\n".join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items()))
+        print("\n`seglab COMMAND --help` says more.")
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    if words[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        print(f"error: seglab has no command {words[0]}: {hint}the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        raise SystemExit(2)
+    run(words[0], words[1:])
+
+
+def run(command: str, words: list[str]) -> None:
+    """Runs one command with its part of the command line."""
+    sys.argv = [f"seglab {command}", *words]
+    importlib.import_module(f"seglab.cli.{command}").main()
+
+
+def train() -> None:
+    """Runs train.py."""
+    run("train", sys.argv[1:])
+
+
+def evaluate() -> None:
+    """Runs evaluate.py."""
+    run("evaluate", sys.argv[1:])

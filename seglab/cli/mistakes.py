@@ -1,0 +1,97 @@
+"""Says a user's mistake in a line, without a stack trace, and offers the nearest valid name."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seglab.errors import InputError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+EXIT_STATUS = 2
+
+
+@contextmanager
+def told_in_a_line(config_name: str) -> Iterator[None]:
+    """Ends the program with status 2 and one clear message where the user gave something wrong.
+
+    Args:
+        config_name: The config whose keys are offered for a mistyped one.
+    """
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        message = explain(error, config_name)
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(EXIT_STATUS)
+
+
+def explain(error: BaseException, config_name: str) -> str:
+    """Returns one line for an error of Hydra or OmegaConf, with the nearest valid names for a mistyped one."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, InputError):
+            return str(link)
+    text = "\n".join(str(link) for link in chain)
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = match[1].rpartition("/")
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return f"{group}={option} is not known: {_nearest(option, options)}the choices are {', '.join(options)}"
+    if match := re.search(r"Could not override '([^'@]+)", text):
+        key = match[1].strip().lstrip("+~")
+        keys = _keys(config_name)
+        parent = key.rpartition(".")[0]
+        siblings = sorted({name for name in keys if name.rpartition(".")[0] == parent})
+        hint = _nearest(key, keys) or (f"{parent} has {', '.join(siblings)}; " if siblings else "")
+        return f"the config has no key {key}: {hint}`--help` lists the keys"
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]} is not given: add {match[1]}=VALUE to the command"
+    if match := re.search(r"Error (?:in call to|instantiating|locating) (?:target )?'([^']+)'", text):
+        key = re.search(r"full_key: (\S+)", text)
+        return f"{key[1] if key else match[1]}: {_last_line(chain[-1])}"
+    return _last_line(error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines) if lines else type(error).__name__
+
+
+def _nearest(name: str, valid: list[str]) -> str:
+    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def _keys(config_name: str) -> list[str]:
+    """Returns the dotted keys of a config and the names of its groups."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(config_name)
+
+    def walk(node: DictConfig, prefix: str) -> Iterator[str]:
+        for name in node:
+            yield prefix + str(name)
+            child = OmegaConf.to_container(node)[name]
+            if isinstance(child, dict):
+                yield from walk(OmegaConf.create(child), f"{prefix}{name}.")
+
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()] if config_name == "train" else []
+    return sorted({*walk(cfg, ""), *groups})

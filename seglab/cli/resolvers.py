@@ -1,0 +1,31 @@
+"""The small functions that the config files call as ${name:...}."""
+
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import ListConfig, OmegaConf
+
+
+def register_resolvers() -> None:
+    """Makes length, names, either and letters known to OmegaConf; calling it twice does no harm."""
+    OmegaConf.register_new_resolver("length", len, replace=True)
+    OmegaConf.register_new_resolver("names", names, replace=True)
+    OmegaConf.register_new_resolver("either", either, replace=True)
+    OmegaConf.register_new_resolver("letters", letters, use_cache=True, replace=True)
+
+
+def names(classes: Mapping[str, Any] | Sequence[str]) -> ListConfig:
+    """Returns class names given as a list, or as a table of name: raw value."""
+    return OmegaConf.create([str(name) for name in classes])
+
+
+def either(value: Any, default: Any) -> Any:
+    """Returns the value, or the default where it is null."""
+    return default if value is None else value
+
+
+def letters(count: int) -> str:
+    """Returns random lower-case letters, so that two runs of one second get two folders."""
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(count))

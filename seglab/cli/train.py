@@ -1,0 +1,159 @@
+"""`python train.py`: compose, build, fit, test, report."""
+
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from seglab.cli.mistakes import CONF, told_in_a_line
+from seglab.cli.resolvers import register_resolvers
+from seglab.cli.run_folder import config_hash, git_commit, load_checkpoint, resume_overrides, versions, write_summary
+from seglab.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake ends in one line and status 2."""
+    register_resolvers()
+    with told_in_a_line("train"):
+        runs = [word.split("=", 1)[1] for word in sys.argv[1:] if word.startswith("resume=")]
+        if runs and runs[-1] not in ("", "null"):
+            sys.argv[1:] = resume_overrides(Path(runs[-1]), sys.argv[1:])
+        compose_and_run()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def compose_and_run(cfg: DictConfig) -> None:
+    """Runs one training; a job of a multirun gets a process of its own."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_in_process(HydraConfig.get(), cfg.run_dir)
+    return train(cfg)
+
+
+def run_in_process(job: DictConfig, run_dir: str) -> None:
+    """Runs a multirun's job as a command of its own, so that a crash of one leaves the others alone.
+
+    Raises:
+        InputError: The job ended with another status than 0.
+    """
+    sweep_name = f"sweep_name={Path(job.sweep.dir).name}"
+    overrides = [word for word in job.overrides.task if not word.startswith("sweep_name=")]
+    command = [
+        sys.executable,
+        "-m",
+        "seglab",
+        "train",
+        *overrides,
+        sweep_name,
+        "hydra.mode=RUN",
+        f"hydra.run.dir={run_dir}",
+    ]
+    status = subprocess.run(command).returncode
+    if status:
+        raise InputError(
+            f"job {job.job.num} ({' '.join(job.overrides.task)}) ended with status {status}: see {run_dir}/train.log"
+        )
+
+
+def train(cfg: DictConfig) -> None:
+    """Trains, tests the best checkpoint, and writes the run folder."""
+    from seglab.cli.checks import check_config
+
+    check_config(cfg)
+    start = time.time()
+    run = Path(cfg.run_dir)
+    stamp = {"seed": cfg.seed, "config_hash": config_hash(cfg), "git_commit": git_commit(), "versions": versions()}
+    write_summary(run, {"status": "running"} | stamp)
+    status = "failed"
+    try:
+        status = fit_and_test(cfg, run, start)
+    except KeyboardInterrupt:
+        status = "interrupted"
+    finally:
+        write_summary(run, {"status": status})
+    if status == "interrupted":
+        log.warning("cut: go on with python train.py resume=%s", run)
+        raise SystemExit(130)
+
+
+def fit_and_test(cfg: DictConfig, run: Path, start: float) -> str:
+    """Fits and tests; returns the run's status."""
+    import pytorch_lightning as pl
+
+    from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer, class_weights
+    from seglab.cli.loggers import build_loggers, closed_wandb
+
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule = build_datamodule(cfg)
+    datamodule.setup()
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if cfg.data.normalize:
+        mean, std = datamodule.statistics.mean, datamodule.statistics.std
+    task = build_task(cfg, mean, std, class_weights(cfg, datamodule))
+    with closed_wandb():
+        trainer = build_trainer(cfg, build_callbacks(cfg), build_loggers(cfg))
+        trainer.fit(task, datamodule=datamodule, ckpt_path=last_checkpoint(cfg.resume))
+        if trainer.interrupted or trainer.received_sigterm:
+            return "interrupted"
+        return report(cfg, run, trainer, task, datamodule, start)
+
+
+def last_checkpoint(resume: str | None) -> Path | None:
+    """Returns the checkpoint to go on from: the last, or the one before it where the last cannot be read."""
+    if resume is None:
+        return None
+    last = Path(resume) / "checkpoints" / "last.ckpt"
+    candidates = [path for path in (last, last.with_name("last-previous.ckpt")) if path.is_file()]
+    for path in candidates[:-1]:
+        try:
+            load_checkpoint(path)
+        except InputError as error:
+            log.warning("%s; going on from the one before it", error)
+        else:
+            return path
+    load_checkpoint(candidates[-1])
+    return candidates[-1]
+
+
+def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any, start: float) -> str:
+    """Tests the best checkpoint, completes the summary and says where the run is; returns the status `finished`."""
+    from seglab.task import EvaluationWriter, Throughput
+
+    best = next(callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
+    throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
+    writer = EvaluationWriter(run / "evaluation" / "test", "test", cfg.protocol, overlays=False)
+    trainer.callbacks.append(writer)
+    trainer.test(task, datamodule.eval_dataloader("test"), best.best_model_path, verbose=False, weights_only=True)
+    summary = {
+        "status": "finished",
+        "best_epoch": load_checkpoint(Path(best.best_model_path))["epoch"] + 1,
+        "best_val_miou": float(best.best_model_score),
+        "test_miou": writer.result["miou"],
+        "protocol": cfg.protocol,
+        "epochs": trainer.current_epoch,
+        "images_seen": throughput.images_seen,
+        "seconds": round(time.time() - start, 1),
+        "images_per_second": round(throughput.images_per_second, 2),
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "device": str(trainer.strategy.root_device),
+        "precision": trainer.precision,
+        "memory_format": "channels_last",
+    }
+    if trainer.is_global_zero:
+        write_summary(run, summary)
+        log.info(
+            "run %s  best val mIoU %.4f (epoch %d)  test mIoU %.4f",
+            run,
+            summary["best_val_miou"],
+            summary["best_epoch"],
+            summary["test_miou"],
+        )
+    return "finished"

@@ -1,0 +1,179 @@
+"""Batches of one data set for training and evaluation."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from seglab.data import crops, statistics
+from seglab.data.augment import Augmentation
+from seglab.data.dataset import PROTOCOLS, EvalDataset, TrainDataset
+from seglab.data.reader import Reader
+from seglab.data.sampler import EpochSampler, EvalBatchSampler
+from seglab.data.source import SPLITS, Source
+from seglab.data.statistics import Statistics
+from seglab.errors import InputError
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Loads a source's three splits.
+
+    A run that is taken up, even inside an epoch, goes on with the very batches that it had left, for any number of
+    workers.
+    With several processes, the trainer needs `use_distributed_sampler=False`: the samplers here share the samples out.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        resize: int | None = None,
+        crop: str = "random",
+        crop_size: int = 256,
+        protocol: str = "full",
+        augment: Augmentation | None = None,
+        batch_size: int = 10,
+        num_workers: int = 0,
+        seed: int = 0,
+        cache_mb: float = 1024,
+    ) -> None:
+        """Check the values; no file is read before `setup`.
+
+        Args:
+            source: images and masks in three splits.
+            resize: length in pixels that the shorter side of each image is brought to; None leaves the size.
+            crop: training windows, one of `crops.MODES`.
+            crop_size: side of a window in pixels; smaller images are padded.
+            protocol: evaluate on "full" images or on their "center_crop".
+            augment: changes each training window; None for none.
+            batch_size: images of a batch in each process.
+            num_workers: processes that prepare samples beside each training process.
+            seed: of the order, the windows and the augmentation.
+            cache_mb: MiB of decoded images to keep in memory for each split.
+
+        Raises:
+            InputError: naming every value that makes no sense.
+        """
+        super().__init__()
+        self.source, self.resize, self.crop, self.crop_size, self.protocol = source, resize, crop, crop_size, protocol
+        self.augment, self.batch_size, self.num_workers = augment, batch_size, num_workers
+        self.seed, self.cache_mb = seed, cache_mb
+        self._readers: dict[str, Reader] = {}
+        if faults := list(self._faults()):
+            raise InputError("\n".join(faults))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Check every file of all three splits, so that a bad one shows before the first epoch and not after it.
+
+        Raises:
+            InputError: naming all files at fault.
+        """
+        if not self._readers:
+            self.source.check(SPLITS)
+            for split in SPLITS:
+                self._readers[split] = Reader(self.source, split, self.resize, split != "train", self.cache_mb)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Mean, standard deviation and class areas of the training samples."""
+        self.setup()
+        return statistics.compute(self._readers["train"], self.crop, self.crop_size)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of training samples, from where the trainer stands.
+
+        Returns:
+            A loader of {"image": uint8 (b, 3, h, w), "mask": int64 (b, h, w), "name": list of str}.
+        """
+        self.setup()
+        reader = self._readers["train"]
+        dataset = TrainDataset(reader, self.crop, self.crop_size, self.augment, self.seed, self.source.ignore_index)
+        epoch, batches = _progress(self.trainer)
+        sampler = EpochSampler(len(dataset), self.seed, epoch, batches * self.batch_size, *self._rank())
+        # Lightning asks for a loader with a state of its own; this one takes it from the trainer's.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+        # BatchNorm cannot train on a last batch of one image.
+        drop_last = len(sampler) > self.batch_size and len(sampler) % self.batch_size == 1
+        return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
+
+    def val_dataloader(self) -> DataLoader:
+        """Batches of the validation split, see `eval_dataloader`."""
+        return self.eval_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Batches of the test split, see `eval_dataloader`."""
+        return self.eval_dataloader("test")
+
+    def eval_dataloader(self, split: str) -> DataLoader:
+        """Lists of samples of a split, each image once over all processes.
+
+        Returns:
+            A loader of lists of the samples of `EvalDataset`; a list may be empty, see `EvalBatchSampler`.
+        """
+        self.setup()
+        if split not in self._readers:
+            raise InputError(f"split={split}: choose one of {', '.join(SPLITS)}")
+        reader = self._readers[split]
+        if split == "train":  # here the masks stay at the label's own size, unlike in training
+            reader = Reader(self.source, split, self.resize, keep_mask_size=True, cache_mb=0)
+        dataset = EvalDataset(reader, self.protocol, self.crop_size)
+        sampler = EvalBatchSampler(len(dataset), self.batch_size, *self._rank())
+        return self._loader(dataset, batch_sampler=sampler, collate_fn=list)
+
+    def _loader(self, dataset: torch.utils.data.Dataset, **options: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_use_one_thread,
+            # forked workers share the reader's memory
+            multiprocessing_context="fork" if self.num_workers and sys.platform == "linux" else None,
+            # without a generator of its own, each epoch would draw from the global one, and dropout would change
+            generator=torch.Generator().manual_seed(self.seed),
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _faults(self) -> Iterator[str]:
+        for key, least in {"crop_size": 1, "batch_size": 1, "num_workers": 0, "resize": 1}.items():
+            value = getattr(self, key)
+            if not (_is_whole(value) and value >= least) and not (key == "resize" and value is None):
+                yield f"data.{key}={value}: give a whole number of at least {least}"
+        if not (_is_whole(self.seed) and self.seed >= 0):
+            yield f"seed={self.seed}: give a whole number of at least 0"
+        if not self.cache_mb >= 0:
+            yield f"data.cache_mb={self.cache_mb}: give 0 or more MiB"
+        for key, choices in {"crop": crops.MODES, "protocol": PROTOCOLS}.items():
+            if getattr(self, key) not in choices:
+                yield f"data.{key}={getattr(self, key)}: choose one of {', '.join(choices)}"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _use_one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _progress(trainer: pl.Trainer | None) -> tuple[int, int]:
+    """The epoch that a trainer, perhaps restored from a checkpoint, trains next, and the batches it has had of it."""
+    if trainer is None:
+        return 0, 0
+    epochs, batches = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop.batch_progress
+    if epochs.started <= epochs.processed:  # between two epochs
+        return epochs.processed, 0
+    # `processed`, since a checkpoint is written before the last batch counts as `completed`
+    seen = batches.current.processed
+    if batches.is_last_batch and seen == batches.current.ready:
+        return epochs.processed + 1, 0
+    return epochs.processed, seen

@@ -1,0 +1,111 @@
+"""Samples: windows of training images, and whole or centrally cropped images to evaluate on."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from seglab.data import crops
+from seglab.data.augment import Augmentation
+from seglab.data.reader import Reader
+
+PROTOCOLS = ("full", "center_crop")
+Sample = dict[str, Any]
+
+
+class TrainDataset(torch.utils.data.Dataset):
+    """Cropped and augmented windows, each drawn from (seed, epoch, index) and from nothing else.
+
+    So a sample is the same in any worker, and after a restart.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        crop: str,
+        crop_size: int,
+        augment: Augmentation | None = None,
+        seed: int = 0,
+        ignore_index: int = 255,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            reader: the training images.
+            crop: one of `crops.MODES`; "five" makes five samples of each image.
+            crop_size: side of a window in pixels.
+            augment: changes each window; None for none.
+            seed: another seed draws other windows and changes.
+            ignore_index: label of pixels outside the image.
+        """
+        self.reader, self.crop, self.crop_size = reader, crop, crop_size
+        self.augment, self.seed, self.ignore_index = augment, seed, ignore_index
+        self.windows = crops.windows_per_image(crop)
+
+    def __len__(self) -> int:
+        return len(self.reader) * self.windows
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """Sample `index` of an epoch.
+
+        Args:
+            key: (epoch, index).
+
+        Returns:
+            "image" uint8 (3, h, w), "mask" int64 (h, w) and "name".
+        """
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        i, k = divmod(index, self.windows)
+        image, mask = self.reader[i]
+        top, left = crops.window(self.crop, k, *mask.shape, self.crop_size, rng)
+        image, mask = crops.cut(image, mask, top, left, self.crop_size, self.ignore_index)
+        if self.augment is not None:
+            image, mask = self.augment(image, mask, seed=int(rng.integers(2**32)))
+        return _sample(image, mask, self.reader.names[i])
+
+
+class EvalDataset(torch.utils.data.Dataset):
+    """Images with masks at the label's own size, so that all input sizes are scored on the same pixels."""
+
+    def __init__(self, reader: Reader, protocol: str = "full", crop_size: int = 256) -> None:
+        """Take the parts.
+
+        Args:
+            reader: the images, with `keep_mask_size`.
+            protocol: "full" for whole images, "center_crop" for their central windows.
+            crop_size: side of a central window in pixels of the resized image, clipped to it.
+        """
+        self.reader, self.protocol, self.crop_size = reader, protocol, crop_size
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Image `i`.
+
+        Returns:
+            "image" uint8 (3, h, w); "mask" int64 (height, width); "name"; "window" = (top, left, height, width), the
+            part of the label that image and mask cover, and "size", height and width of the whole label, both in the
+            label's own pixels.
+        """
+        image, mask = self.reader[i]
+        size, part = mask.shape, (0, 0, *mask.shape)
+        if self.protocol == "center_crop":
+            (rows, own_rows), (cols, own_cols) = map(self._center, image.shape[:2], size)
+            image, mask = image[rows, cols], mask[own_rows, own_cols]
+            part = (own_rows.start, own_cols.start, *mask.shape)
+        return _sample(image, mask, self.reader.names[i]) | {"window": part, "size": size}
+
+    def _center(self, length: int, own: int) -> tuple[slice, slice]:
+        """The middle of a side, in pixels of the image and in those of its label."""
+        start = max(length - self.crop_size, 0) // 2
+        stop = min(start + self.crop_size, length)
+        own_start = min(round(start * own / length), own - 1)
+        return slice(start, stop), slice(own_start, max(round(stop * own / length), own_start + 1))
+
+
+def _sample(image: np.ndarray, mask: np.ndarray, name: str) -> Sample:
+    # (h, w, 3) -> (3, h, w); the copy also frees the sample from the reader's memory
+    pixels = np.array(image.transpose(2, 0, 1), order="C")
+    return {"image": torch.from_numpy(pixels), "mask": torch.from_numpy(mask.astype(np.int64)), "name": str(name)}

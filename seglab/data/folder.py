@@ -1,0 +1,184 @@
+"""Any data set in two folders: images/ and masks/ with the same stems."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seglab.data.labels import LabelTable, Raw
+from seglab.data.pairs import PairedFiles, Pairs
+from seglab.data.source import SPLITS
+from seglab.errors import InputError
+
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .tga .jp2".split())
+FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+class ImageFolder(PairedFiles):
+    """Photographs in images/ and label images of the same stems in masks/, sub-folders allowed.
+
+    The splits are the sub-folders train, val and test of both, or else the lists train.txt, val.txt and test.txt in the
+    root, or else drawn by a hash of each name, so that a pair keeps its split when others are added.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: Sequence[str] | Mapping[str, int | Sequence[int]],
+        ignore_index: int,
+        ignore: Sequence[int | Sequence[int]] = (),
+        splits: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """List the files.
+
+        Args:
+            root: the folder that holds images/ and masks/.
+            classes: names for the label values 0, 1, 2, ..., or each name with its label value or [r, g, b] colour.
+            ignore_index: mask value of the pixels that are never scored.
+            ignore: label values or colours that are never scored.
+            splits: fractions of train, val and test where neither sub-folders nor lists give them.
+            seed: another one draws other splits.
+
+        Raises:
+            InputError: if a folder is missing or the classes or fractions contradict themselves.
+        """
+        root = Path(root)
+        super().__init__(root, "images", "masks", LabelTable(*_label_map(classes, ignore, ignore_index), ignore_index))
+        self.fractions = _fractions(FRACTIONS if splits is None else splits)
+        self.seed = seed
+        images, faults = _list_files(root / "images")
+        masks, mask_faults = _list_files(root / "masks")
+        self._faults = [*faults, *mask_faults, *_orphans(root, images, masks)]
+        names = sorted(images.keys() & masks.keys())
+        self._all = Pairs(
+            "all", np.array(names), np.array([images[n] for n in names]), np.array([masks[n] for n in names])
+        )
+        self._pairs: dict[str, Pairs] = {}
+
+    def listing_faults(self) -> list[str]:
+        """Images without label image, label images without image, and stems that stand twice."""
+        return list(self._faults)
+
+    def pairs(self, split: str) -> Pairs:
+        """The pairs of a split."""
+        if split not in SPLITS:
+            raise InputError(f"split={split}: give one of {', '.join(SPLITS)}")
+        if split not in self._pairs:
+            chosen = self._choose(split)
+            if not len(chosen):
+                raise InputError(f"{self.root}: the split {split} has no pair in it; {self._remedy(split)}")
+            suffixes = self._all.image_suffixes[chosen], self._all.mask_suffixes[chosen]
+            self._pairs[split] = Pairs(split, self._all.names[chosen], *suffixes)
+        return self._pairs[split]
+
+    def _choose(self, split: str) -> np.ndarray:
+        """Indices of a split's pairs, int (n,)."""
+        names = self._all.names
+        if not len(names):
+            return np.empty(0, np.int64)
+        if self._has_folders():
+            return np.flatnonzero(np.char.startswith(names, f"{split}/"))
+        if self._has_lists():
+            return self._read_list(self.root / f"{split}.txt")
+        upper = np.cumsum([self.fractions[name] for name in SPLITS])
+        upper[upper > 1 - 1e-6] = 1.0  # sums of fractions are not exact
+        positions = np.array([_position(self.seed, name) for name in names])
+        return np.flatnonzero(np.searchsorted(upper, positions, side="right") == SPLITS.index(split))
+
+    def _has_folders(self) -> bool:
+        return any((self.root / "images" / split).is_dir() for split in SPLITS)
+
+    def _has_lists(self) -> bool:
+        return any((self.root / f"{split}.txt").is_file() for split in SPLITS)
+
+    def _read_list(self, path: Path) -> np.ndarray:
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except FileNotFoundError:
+            return np.empty(0, np.int64)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as text ({error}); give one name a line") from None
+        index = {name: i for i, name in enumerate(self._all.names.tolist())}
+        names = [name if name in index else _without_suffix(name) for name in lines]
+        if missing := [name for name in names if name not in index]:
+            raise InputError(
+                "\n".join(
+                    f"{path}: {name} has no pair in images/ and masks/; add it or remove the line" for name in missing
+                )
+            )
+        return np.array([index[name] for name in names], np.int64)
+
+    def _remedy(self, split: str) -> str:
+        if not len(self._all.names):
+            return "put images in images/ and label images of the same stems in masks/"
+        if self._has_folders():
+            return f"fill images/{split} and masks/{split}"
+        if self._has_lists():
+            return f"write {split}.txt, one name a line"
+        return f"add images, or raise its fraction (data.splits.{split}={self.fractions[split]:g})"
+
+
+def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int) -> tuple[dict[Raw, int], list[str]]:
+    named = classes if isinstance(classes, Mapping) else {name: value for value, name in enumerate(classes)}
+    if not isinstance(classes, Mapping) and len(named) < len(classes):
+        raise InputError(f"data.classes: a name stands twice in {', '.join(map(str, classes))}; give each its own")
+    mapping: dict[Raw, int] = {}
+    for index, (name, value) in enumerate([*named.items(), *((None, value) for value in ignore)]):
+        raw = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        if raw in mapping:
+            key = "data.ignore" if name is None else f"data.classes.{name}"
+            raise InputError(f"{key}: the label value {value} is already given; give each value once")
+        mapping[raw] = ignore_index if name is None else index
+    return mapping, list(named)
+
+
+def _fractions(splits: Mapping[str, float]) -> dict[str, float]:
+    fractions = {split: splits.get(split, 0.0) for split in SPLITS}
+    if set(splits) - set(SPLITS) or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        raise InputError(f"data.splits={dict(splits)}: give fractions of train, val and test whose sum is 1")
+    return fractions
+
+
+def _position(seed: int, name: str) -> float:
+    """A number in [0, 1) that depends on the seed and the name alone."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=6).digest(), "big") / 2**48
+
+
+def _list_files(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Suffix of each image file by its name, and the names that stand twice."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; data.root must hold images/ and masks/")
+    found: dict[str, str] = {}
+    faults = []
+    for name, suffix in _walk(folder):
+        if name in found:
+            faults.append(
+                f"{folder / name}{suffix}: {name}{found[name]} has the same stem; rename or remove one of them"
+            )
+        found[name] = suffix
+    return found, faults
+
+
+def _orphans(root: Path, images: dict[str, str], masks: dict[str, str]) -> Iterator[str]:
+    for name in sorted(images.keys() - masks.keys()):
+        yield f"{root / 'images' / name}{images[name]}: has no label image masks/{name}.*; add it or remove the image"
+    for name in sorted(masks.keys() - images.keys()):
+        yield f"{root / 'masks' / name}{masks[name]}: has no image images/{name}.*; add it or remove the label image"
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, str]]:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(parent).relative_to(folder).as_posix()
+        for name in sorted(names):
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield (stem if below == "." else f"{below}/{stem}"), suffix
+
+
+def _without_suffix(name: str) -> str:
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in SUFFIXES else name

@@ -1,0 +1,89 @@
+"""Convolution blocks: they change the width and keep the resolution.
+
+A block is any callable `block(in_channels, out_channels) -> nn.Module`; encoders and decoders receive one.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+
+def scale_widths(widths: Sequence[int], width: float) -> list[int]:
+    """Multiplies every number of channels by `width`, to the nearest whole number and never below 1.
+
+    Raises:
+        ValueError: If a width or the multiplier is not positive.
+    """
+    if width <= 0 or any(channels < 1 for channels in widths):
+        raise ValueError(f"widths and their multiplier must be positive, got {list(widths)} times {width}")
+    return [max(1, round(channels * width)) for channels in widths]
+
+
+def conv_norm(
+    in_channels: int, out_channels: int, kernel_size: int, norm_layer: Callable[[int], nn.Module] | None
+) -> nn.Sequential:
+    """Returns Conv or Conv-Norm of the same resolution; the norm's own shift replaces the convolution's bias."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", bias=norm_layer is None)
+    return nn.Sequential(conv) if norm_layer is None else nn.Sequential(conv, norm_layer(out_channels))
+
+
+class ConvBlock(nn.Sequential):
+    """Repeats [Conv3x3-Norm-ReLU] `depth` times; the first convolution changes the width.
+
+    The double convolution of U-Net (Ronneberger et al. 2015, arXiv:1505.04597), with 'same' padding and, where it is
+    asked for, batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167).
+
+    Args:
+        in_channels: Width of the input.
+        out_channels: Width of the output.
+        depth: Number of convolutions, at least 1.
+        norm_layer: Called with the width to make each norm, such as `nn.BatchNorm2d`; none if None.
+
+    Raises:
+        ValueError: If `depth` is below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 1,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        if depth < 1:
+            raise ValueError(f"a block needs a depth of at least 1, got {depth}")
+        layers: list[nn.Module] = []
+        for channels in [in_channels] + [out_channels] * (depth - 1):
+            layers += [*conv_norm(channels, out_channels, 3, norm_layer), nn.ReLU(inplace=True)]
+        super().__init__(*layers)
+
+
+class ResidualBlock(nn.Module):
+    """A `ConvBlock` that adds its input to its output before the last ReLU.
+
+    The basic block of ResNet (He et al. 2015, arXiv:1512.03385) for any depth; where the widths differ the input goes
+    through a 1x1 projection, normalised like the other convolutions.
+
+    Args:
+        in_channels: Width of the input.
+        out_channels: Width of the output.
+        depth: Number of convolutions, at least 1.
+        norm_layer: Called with the width to make each norm; none if None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 2,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        *body, self.activation = ConvBlock(in_channels, out_channels, depth, norm_layer)
+        self.body = nn.Sequential(*body)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else conv_norm(in_channels, out_channels, 1, norm_layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (b, in_channels, h, w) to (b, out_channels, h, w)."""
+        return self.activation(self.body(x) + self.shortcut(x))

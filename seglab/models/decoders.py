@@ -1,0 +1,106 @@
+"""Decoders: from an encoder's features back to its first feature's resolution.
+
+A decoder is any module built with the encoder's `channels` and `strides`, whose forward maps the features to
+(b, out_channels, h, w) at the resolution of the first.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from seglab.models.blocks import ConvBlock, scale_widths
+from seglab.models.sampling import TransposedUpsample
+from seglab.models.skips import Concatenate
+
+
+class DecoderStage(nn.Module):
+    """One step up: upsampling to `width` channels, the skip's merge, then a block.
+
+    `out_channels` is `width`, or the merge's width where there is no block.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        width: int,
+        scale: int,
+        block: Callable[[int, int], nn.Module] | None,
+        upsample: Callable[[int, int, int], nn.Module],
+        skip: Callable[[int, int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.upsample = upsample(in_channels, width, scale)
+        self.skip = skip(width, skip_channels)
+        self.block = nn.Identity() if block is None else block(self.skip.out_channels, width)
+        self.out_channels = self.skip.out_channels if block is None else width
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Maps (b, in_channels, h, w) and the skip (b, skip_channels, H, W) to (b, out_channels, H, W), H = scale h."""
+        return self.block(self.skip(self.upsample(x), skip))
+
+
+class ConvDecoder(nn.Module):
+    """A stack of `DecoderStage`, one for each stage of the encoder.
+
+    Stage i of n merges the input of encoder stage n + 1 - i, which has the resolution that the stage upsamples to.
+
+    Args:
+        channels: Channels of the encoder's features, shallow to deep.
+        strides: Strides of the encoder's features.
+        widths: Channels of the stages, deep to shallow; one fewer than features.
+        width: Multiplier of every width.
+        block: Makes a block from its input's and its output's width; no block after the merge if None.
+        upsample: Makes the upsampling from its input's width, its output's width and its scale.
+        skip: Makes the merge from the upsampled width and the skip's width.
+
+    Raises:
+        ValueError: If the number of widths does not fit the features, or a stride is no multiple of the one before.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        widths: Sequence[int],
+        width: float = 1.0,
+        block: Callable[[int, int], nn.Module] | None = ConvBlock,
+        upsample: Callable[[int, int, int], nn.Module] = TransposedUpsample,
+        skip: Callable[[int, int], nn.Module] = Concatenate,
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(channels) - 1:
+            raise ValueError(
+                f"an encoder of {len(channels)} features needs {len(channels) - 1} decoder widths, got {list(widths)}"
+            )
+        if any(deep % shallow for shallow, deep in zip(strides, strides[1:], strict=False)):
+            raise ValueError(f"each stride must be a multiple of the one before, got {list(strides)}")
+        self.stages = nn.ModuleList()
+        self.out_channels = channels[-1]
+        for i, stage_width in enumerate(scale_widths(widths, width), start=1):
+            scale = strides[-i] // strides[-i - 1]
+            stage = DecoderStage(self.out_channels, channels[-i - 1], stage_width, scale, block, upsample, skip)
+            self.stages.append(stage)
+            self.out_channels = stage.out_channels
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps the encoder's features to (b, out_channels, h, w) at the first feature's resolution."""
+        x, *skips = reversed(features)
+        for stage, skip in zip(self.stages, skips, strict=True):
+            x = stage(x, skip)
+        return x
+
+
+class NoDecoder(nn.Upsample):
+    """Hands on the deepest feature, enlarged bilinearly where the encoder has shrunk it.
+
+    With a downsampling encoder this is FCN-32s without its learned enlargement (Long et al. 2014, arXiv:1411.4038).
+    """
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__(scale_factor=strides[-1] // strides[0], mode="bilinear")
+        self.out_channels = channels[-1]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps the encoder's features to (b, out_channels, h, w) at the first feature's resolution."""
+        return features[-1] if self.scale_factor == 1 else super().forward(features[-1])

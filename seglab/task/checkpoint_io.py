@@ -1,0 +1,43 @@
+"""Checkpoints that a crash or a full disk cannot spoil."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+PREVIOUS = "-previous.ckpt"
+
+
+def previous(path: Path) -> Path:
+    """Returns where the file that `path` replaced is kept."""
+    return path.with_name(path.stem + PREVIOUS)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, flushes to the disk and renames: the target is always a whole checkpoint.
+
+    The last.ckpt that a new one replaces is kept as last-previous.ckpt.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Writes a checkpoint; on an error the file that was there stays."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.stem == "last" and path.exists():
+                os.replace(path, previous(path))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

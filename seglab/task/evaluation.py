@@ -1,0 +1,103 @@
+"""Writes what a test says of a run: scores, one confusion matrix for each image, predictions and pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from seglab.task.metrics import iou_per_class, mean_iou, pixel_accuracy
+from seglab.task.pictures import UNPREDICTED, overlay, save_confusion, save_mask
+from seglab.task.prediction_strips import to_rgb
+
+
+def scores(confusion: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
+    """Returns miou, classes_scored, iou by class name and pixel_accuracy of a matrix (K, K); none where a class is absent."""
+    iou = [None if value != value else value for value in iou_per_class(confusion).tolist()]
+    return {
+        "miou": mean_iou(confusion),
+        "classes_scored": sum(value is not None for value in iou),
+        "iou": dict(zip(class_names, iou, strict=True)),
+        "pixel_accuracy": pixel_accuracy(confusion),
+    }
+
+
+class EvaluationWriter(pl.Callback):
+    """Collects the test of a split and writes metrics.json, confusion.npz, confusion.png, predictions/ and overlays/.
+
+    Args:
+        folder: Where to write.
+        split: Name of the split, for the record.
+        protocol: Name of the protocol, for the record.
+        overlays: Whether to lay the predictions over the photographs, too.
+
+    Attributes:
+        result: What metrics.json holds, after the test.
+    """
+
+    def __init__(self, folder: str | Path, split: str, protocol: str, overlays: bool = True) -> None:
+        self.folder = Path(folder)
+        self.split, self.protocol, self.overlays = split, protocol, overlays
+        self.result: dict[str, Any] = {}
+        self._images: dict[str, tuple[torch.Tensor, float, int]] = {}
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Makes the folders."""
+        self._images = {}
+        (self.folder / "predictions").mkdir(parents=True, exist_ok=True)
+        if self.overlays:
+            (self.folder / "overlays").mkdir(exist_ok=True)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: list[dict[str, Any]],
+        batch: list[dict[str, Any]],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes each image's prediction at the label's own size; 255 marks what the protocol leaves out."""
+        num_classes = len(pl_module.class_names)
+        for sample, output in zip(batch, outputs, strict=True):
+            name = sample["name"]
+            self._images[name] = (output["confusion"], output["loss"], output["scored"])
+            top, left, height, width = sample["window"]
+            preds = np.full(tuple(sample["size"]), UNPREDICTED, dtype=np.uint8)
+            preds[top : top + height, left : left + width] = output["preds"].numpy()
+            path = self.folder / "predictions" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_mask(preds, path, num_classes)
+            if self.overlays:
+                photograph = Image.fromarray(to_rgb(sample["image"])).resize((width, height), Image.Resampling.BICUBIC)
+                picture = overlay(np.asarray(photograph), output["preds"].numpy(), num_classes)
+                path = self.folder / "overlays" / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(path)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Brings the processes' images together, writes the scores and logs them as test/..."""
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, self._images)
+            self._images = {name: image for part in parts for name, image in part.items()}
+        names = sorted(self._images)
+        matrices = torch.stack([self._images[name][0] for name in names])
+        losses, pixels = zip(*(self._images[name][1:] for name in names), strict=True)
+        confusion, class_names = matrices.sum(0), pl_module.class_names
+        self.result = {"split": self.split, "num_images": len(names), "protocol": self.protocol}
+        self.result |= scores(confusion, class_names)
+        self.result["loss"] = float(np.average(losses, weights=pixels)) if sum(pixels) else None
+        if trainer.is_global_zero:
+            (self.folder / "metrics.json").write_text(json.dumps(self.result, indent=2) + "\n")
+            np.savez_compressed(self.folder / "confusion.npz", names=np.array(names), confusion=matrices.numpy())
+            title = f"{self.split}: mIoU {self.result['miou']:.4f}, {len(names)} images, {self.protocol}"
+            save_confusion(confusion.numpy(), class_names, self.folder / "confusion.png", title)
+        for key in ("miou", "loss", "pixel_accuracy"):
+            value = self.result[key]
+            pl_module.log(f"test/{key}", float("nan") if value is None else value)
+        iou = {f"test/iou/{name}": float("nan") if v is None else v for name, v in self.result["iou"].items()}
+        pl_module.log_dict(iou)

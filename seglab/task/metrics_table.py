@@ -1,0 +1,53 @@
+"""metrics.csv, the run's record of truth: one row for each epoch."""
+
+import csv
+import logging
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class MetricsTable(Checkpoint):
+    """Writes every value logged in an epoch as one row of a CSV file.
+
+    It is a Checkpoint callback only in its place: after all values are logged and before the epoch's checkpoint is written,
+    so that no checkpoint is ever ahead of the table. Rows of epochs that a resumed run repeats are replaced.
+
+    Args:
+        path: The CSV file; an existing one is continued.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.rows: dict[int, dict[str, str]] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reads the rows of the epochs that the resumed checkpoint contains."""
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+            self.rows = {epoch: row for epoch, row in rows.items() if epoch < trainer.current_epoch}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds the epoch's row."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step} | values
+        if trainer.is_global_zero:
+            self.rows[trainer.current_epoch] = {name: str(value) for name, value in row.items()}
+            self._write()
+            shown = ("train/loss", "train/miou", "val/loss", "val/miou", "train/images_per_second")
+            scores = "  ".join(f"{name} {values[name]:.4g}" for name in shown if name in values)
+            log.info("epoch %d/%d  %s", trainer.current_epoch + 1, trainer.max_epochs or -1, scores)
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.rows.values() for name in row))
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows.values())
+        os.replace(temporary, self.path)

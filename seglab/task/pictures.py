@@ -1,0 +1,118 @@
+"""Pictures of masks and scores: strips of image | label | prediction, overlays, and the confusion matrix."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from seglab.data.labels import colormap
+
+BOUNDARY_COLOR = (224, 224, 192)  # PASCAL's colour of its void label
+UNPREDICTED = 255  # in a prediction's picture: outside the window that was scored
+
+
+def palette(num_classes: int) -> np.ndarray:
+    """Returns colours uint8 (256, 3): PASCAL's for the classes, its void colour for the boundary and all above."""
+    colors = np.full((256, 3), BOUNDARY_COLOR, dtype=np.uint8)
+    colors[:num_classes] = colormap(num_classes)
+    return colors
+
+
+def save_mask(mask: np.ndarray, path: Path, num_classes: int) -> None:
+    """Writes class indices uint8 (h, w) as a palette PNG; reading it gives the same indices back."""
+    picture = Image.new("P", (mask.shape[1], mask.shape[0]))
+    picture.frombytes(np.ascontiguousarray(mask).tobytes())
+    picture.putpalette(palette(num_classes).tobytes())
+    picture.save(path)
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, num_classes: int, opacity: float = 0.5) -> np.ndarray:
+    """Returns the photograph uint8 (h, w, 3) with every class but the first laid over it in its colour."""
+    colors = palette(num_classes)[mask]
+    shown = (mask > 0) & (mask < num_classes)
+    blended = (image * (1 - opacity) + colors * opacity).astype(np.uint8)
+    return np.where(shown[..., None], blended, image)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def legend(class_names: Sequence[str], width: int) -> Image.Image:
+    """Returns a band of colour swatches with the class names, wrapped to `width` pixels; the boundary comes last."""
+    font, size, gap = _font(13), 14, 10
+    colors = palette(len(class_names))
+    names = [*class_names, "boundary"]
+    x, y, places = gap, 6, []
+    for name in names:
+        length = size + 5 + int(font.getlength(name)) + gap
+        if x + length > width and x > gap:
+            x, y = gap, y + size + 8
+        places.append((x, y))
+        x += length
+    band = Image.new("RGB", (width, y + size + 8), "white")
+    draw = ImageDraw.Draw(band)
+    for index, (name, (x, y)) in enumerate(zip(names, places, strict=True)):
+        draw.rectangle((x, y, x + size, y + size), fill=tuple(int(c) for c in colors[index]), outline="gray")
+        draw.text((x + size + 5, y + size / 2), name, fill="black", font=font, anchor="lm")
+    return band
+
+
+def strips(
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], class_names: Sequence[str], height: int = 160
+) -> Image.Image:
+    """Returns rows of image | label | prediction with a heading and a legend of the class names.
+
+    Args:
+        rows: For each row its name, image uint8 (h, w, 3), mask and preds uint8 (h, w).
+        class_names: Names of the classes.
+        height: Height of each row in pixels.
+    """
+    colors = palette(len(class_names))
+    pictures = []
+    for name, image, mask, preds in rows:
+        tiles = [Image.fromarray(image), Image.fromarray(colors[mask]), Image.fromarray(colors[preds])]
+        width = max(1, round(height * image.shape[1] / image.shape[0]))
+        resampling = (Image.Resampling.BICUBIC, Image.Resampling.NEAREST, Image.Resampling.NEAREST)
+        pictures.append((name, [tile.resize((width, height), r) for tile, r in zip(tiles, resampling, strict=True)]))
+    gap, heading = 6, 22
+    column = max(tiles[0].width for _, tiles in pictures)
+    total = max(3 * column + 4 * gap, 420)
+    band = legend(class_names, total)
+    sheet = Image.new("RGB", (total, heading + len(rows) * (height + gap + 16) + band.height), "white")
+    draw, font = ImageDraw.Draw(sheet), _font(13)
+    for index, title in enumerate(("image", "label", "prediction")):
+        draw.text((gap + index * (column + gap) + column / 2, heading / 2), title, "black", font, anchor="mm")
+    y = heading
+    for name, tiles in pictures:
+        for index, tile in enumerate(tiles):
+            sheet.paste(tile, (gap + index * (column + gap) + (column - tile.width) // 2, y))
+        draw.text((gap, y + height + 8), name, "dimgray", _font(11), anchor="lm")
+        y += height + gap + 16
+    sheet.paste(band, (0, y))
+    return sheet
+
+
+def save_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path, title: str) -> None:
+    """Draws a confusion matrix int64 (K, K) with each row as shares of its label's pixels."""
+    from matplotlib.figure import Figure
+
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    side = 3 + 0.55 * len(class_names)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, class_names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("labelled")
+    axes.set_title(title)
+    for row, column in np.argwhere(shares >= 0.005):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(
+            column, row, f"{shares[row, column]:.2f}".lstrip("0"), ha="center", va="center", color=color, fontsize=8
+        )
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the label's pixels")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,163 @@
+"""The LightningModule around any Segmenter: it receives everything built and says what happens to a batch."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from seglab.errors import InputError
+from seglab.task.metrics import confusion_matrix, iou_per_class, mean_iou
+
+
+def gathered_confusion(metric: MulticlassJaccardIndex) -> Tensor:
+    """Returns the confusion matrix (K, K) that a metric has summed up, over all processes."""
+    with metric.sync_context():
+        return metric.confmat.clone()
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains, validates and tests a network; logs loss, mIoU and the IoU of each class.
+
+    Training batches are stacked samples; evaluation batches are lists of samples, each forwarded on its own at its own size,
+    so that no score depends on the batch size.
+
+    Args:
+        model: Maps images uint8 (b, 3, h, w) to logits (b, num_classes, h, w).
+        loss: Maps logits and mask int64 (b, h, w) to a scalar.
+        class_names: Names of the classes, in the order of the logits.
+        ignore_index: Mask value that is never scored.
+        optimizer: Builds the optimizer from the parameters; not needed to evaluate.
+        scheduler: Builds the learning-rate scheduler from the optimizer; stepped once an epoch.
+        monitor: The logged value that a ReduceLROnPlateau scheduler watches.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        class_names: Sequence[str],
+        ignore_index: int,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        monitor: str = "val/loss",
+    ) -> None:
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)
+        self.loss = loss
+        self.class_names = list(class_names)
+        self.ignore_index = ignore_index
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.monitor = monitor
+        num_classes = len(self.class_names)
+        self.train_loss, self.train_jaccard = MeanMetric(nan_strategy="disable"), self._jaccard(num_classes)
+        self.val_loss, self.val_jaccard = MeanMetric(nan_strategy="disable"), self._jaccard(num_classes)
+        self.train_loss.persistent(True)  # a run that is cut inside an epoch goes on with the sums of its first part
+        self.train_jaccard.persistent(True)
+
+    def _jaccard(self, num_classes: int) -> MulticlassJaccardIndex:
+        return MulticlassJaccardIndex(num_classes, ignore_index=self.ignore_index, validate_args=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns logits (b, num_classes, h, w) of images uint8 (b, 3, h, w)."""
+        return self.model(image)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Builds optimizer and scheduler."""
+        optimizer = self.optimizer(self.model.parameters())
+        if self.scheduler is None:
+            return {"optimizer": optimizer}
+        config = {"scheduler": self.scheduler(optimizer), "interval": "epoch", "monitor": self.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
+        """Steps a scheduler, but one on a plateau only in `on_train_epoch_end`.
+
+        Lightning steps those after the checkpoint is written, which would lose the step on resuming.
+        """
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
+    def on_train_epoch_start(self) -> None:
+        """Logs the learning rate that the epoch trains with."""
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Returns the loss of one batch of stacked samples."""
+        mask = batch["mask"]
+        logits = self(batch["image"])
+        loss = self.loss(logits, mask)
+        self.train_loss.update(loss.detach(), weight=len(mask))
+        self.train_jaccard.update(logits.detach().argmax(1), mask)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the epoch's training loss and mIoU, and steps a scheduler on a plateau."""
+        self._refuse_divergence()
+        self.log("train/loss", self.train_loss.compute(), prog_bar=True)
+        self.log("train/miou", mean_iou(gathered_confusion(self.train_jaccard)), prog_bar=True)
+        self.train_loss.reset()
+        self.train_jaccard.reset()
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(self.trainer.callback_metrics[self.monitor])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps a network that has diverged from replacing the last good checkpoint."""
+        self._refuse_divergence()
+
+    def _refuse_divergence(self) -> None:
+        if self.train_loss.update_called and not math.isfinite(float(self.train_loss.compute())):
+            raise InputError(
+                f"train/loss is {float(self.train_loss.compute())} in epoch {self.current_epoch}: the training diverged. "
+                "The checkpoints of the epochs before are kept; try a smaller optimizer.lr"
+            )
+
+    def predict_logits(self, sample: dict[str, Any]) -> Tensor:
+        """Returns logits float32 (num_classes, h, w) at the size of the sample's mask; see `data.resize`."""
+        logits = self(sample["image"][None]).float()
+        if logits.shape[1] != len(self.class_names):
+            raise ValueError(f"the head has {logits.shape[1]} outputs for {len(self.class_names)} classes")
+        if logits.shape[-2:] != sample["mask"].shape:
+            logits = F.interpolate(logits, sample["mask"].shape, mode="bilinear", align_corners=False)
+        return logits[0]
+
+    def validation_step(self, batch: list[dict[str, Any]], batch_idx: int) -> None:
+        """Adds a list of samples to the validation scores."""
+        for sample in batch:
+            logits, mask = self.predict_logits(sample), sample["mask"]
+            scored = (mask != self.ignore_index).sum()
+            self.val_loss.update(self.loss(logits[None], mask[None]), weight=scored)
+            self.val_jaccard.update(logits.argmax(0), mask)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs loss, mIoU and the IoU of each class over the whole split."""
+        self.log("val/loss", self.val_loss.compute(), prog_bar=True)
+        confusion = gathered_confusion(self.val_jaccard)
+        self.log("val/miou", mean_iou(confusion), prog_bar=True)
+        iou = iou_per_class(confusion).tolist()
+        self.log_dict({f"val/iou/{name}": value for name, value in zip(self.class_names, iou, strict=True)})
+        self.val_loss.reset()
+        self.val_jaccard.reset()
+
+    def test_step(self, batch: list[dict[str, Any]], batch_idx: int) -> list[dict[str, Any]]:
+        """Returns for each sample its preds uint8 (h, w), confusion int64 (K, K), loss and number of scored pixels."""
+        return [self._test_sample(sample) for sample in batch]
+
+    def _test_sample(self, sample: dict[str, Any]) -> dict[str, Any]:
+        logits, mask = self.predict_logits(sample), sample["mask"]
+        preds = logits.argmax(0)
+        return {
+            "preds": preds.to(torch.uint8).cpu(),
+            "confusion": confusion_matrix(preds, mask, len(self.class_names), self.ignore_index).cpu(),
+            "loss": float(self.loss(logits[None], mask[None])),
+            "scored": int((mask != self.ignore_index).sum()),
+        }

@@ -1,0 +1,53 @@
+"""Counts the images a run has seen and how fast it sees them."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+class Throughput(pl.Callback):
+    """Logs `images_seen` and `train/images_per_second` each epoch: training batches only, reading and augmenting included.
+
+    Attributes:
+        images_seen: Images that went through a training step, over all processes and resumed parts of the run.
+        seconds: Seconds spent on them.
+    """
+
+    def __init__(self) -> None:
+        self.images_seen, self.seconds = 0, 0.0
+        self._epoch_images, self._epoch_start = 0, 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Mean over the run; 0 before the first epoch."""
+        return self.images_seen / self.seconds if self.seconds else 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._epoch_images, self._epoch_start = 0, time.perf_counter()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock of a run that goes on inside an epoch, which has no epoch start."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        """Counts the batch, and closes the epoch's account before validation runs."""
+        count = len(batch["image"]) * trainer.world_size
+        self.images_seen += count
+        self._epoch_images += count
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            seconds = time.perf_counter() - self._epoch_start
+            self.seconds += seconds
+            pl_module.log("train/images_per_second", self._epoch_images / seconds, on_step=False, on_epoch=True)
+            pl_module.log("images_seen", float(self.images_seen), on_step=False, on_epoch=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the counts for a checkpoint."""
+        return {"images_seen": self.images_seen, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint's counts."""
+        self.images_seen, self.seconds = state_dict["images_seen"], state_dict["seconds"]

@@ -1,0 +1,74 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+# A network that trains in a second: a width of a few channels and the four-stage U-Net.
+POCKET = ["model=unet4", "model.width=0.02", "logger=csv"]
+SMALL_SHAPES = ["data=shapes", "data.train=12", "data.val=4", "data.test=4", "data.crop_size=32", "data.batch_size=4"]
+
+
+@pytest.fixture(scope="session")
+def voc9_288():
+    """The 1000 photographs at 288 px, which are not part of the repository."""
+    root = SHARED / "data" / "voc9_288"
+    if not root.is_dir():
+        pytest.skip(f"{root} is missing: this test needs real photographs")
+    return root
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """The environment of a command: its own cache, no W&B key, one thread."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_"))}
+    home = tmp_path_factory.mktemp("home")
+    return variables | {
+        "SEGLAB_CACHE_DIR": str(home / "cache"),
+        "HOME": str(home),
+        "OMP_NUM_THREADS": "2",
+        "COLUMNS": "200",
+    }
+
+
+@pytest.fixture(scope="session")
+def command(environment):
+    """Runs a command as a user types it in the checkout; returns the finished process."""
+
+    def run(*words, cwd=ROOT, timeout=300):
+        line = [sys.executable, *map(str, words)]
+        return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(command, tmp_path_factory):
+    """A finished run of two epochs on shapes."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    words = [*POCKET, *SMALL_SHAPES, "trainer.max_epochs=2", "callbacks.strips.every_n_epochs=1"]
+    done = command("train.py", *words, f"hydra.run.dir={run}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((run / "summary.json").read_text())["status"] == "finished"
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A dataset in the folder layout: 12 images of 40 x 48 with the classes 0, 1, 2."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+    for index in range(12):
+        mask = rng.integers(0, 3, (4, 6), dtype=np.uint8).repeat(10, 0).repeat(8, 1)
+        image = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "photos" / "images" / f"p{index:02d}.jpg")
+        Image.fromarray(mask).save(tmp_path / "photos" / "masks" / f"p{index:02d}.png")
+    return tmp_path / "photos"

@@ -1,0 +1,96 @@
+import warnings
+
+import albumentations as A
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from seglab.data.augment import Augmentation, refuse_unknown_arguments
+from seglab.errors import InputError
+
+NAMES = ["none", "flip", "sharpen_flip", "albu"]
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (48, 64, 3), np.uint8), rng.integers(1, 9, (48, 64), np.uint8)
+
+
+def _load(name, conf):
+    with refuse_unknown_arguments():
+        return Augmentation(list(instantiate(OmegaConf.load(conf / f"augment/{name}.yaml")).transforms.values()), 9)
+
+
+@pytest.fixture
+def conf(request):
+    return request.config.rootpath / "conf"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_recipe_repeats_by_seed_and_keeps_shapes(name, conf, pair):
+    augment = _load(name, conf)
+    first = [augment(*pair, seed=s) for s in range(12)]
+    again = [_load(name, conf)(*pair, seed=s) for s in reversed(range(12))][::-1]
+    for (image, mask), (image2, mask2) in zip(first, again, strict=True):
+        assert np.array_equal(image, image2) and np.array_equal(mask, mask2)
+        assert image.shape == (48, 64, 3) and image.dtype == mask.dtype == np.uint8
+    distinct = len({image.tobytes() for image, _ in first})
+    assert distinct == {"none": 1, "flip": 2, "albu": 12}.get(name, distinct) and (name == "none" or distinct > 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_recipe_invents_a_label(name, conf, pair):
+    augment = _load(name, conf)
+    for seed in range(40):
+        assert 1 <= augment(*pair, seed=seed)[1].min() <= augment(*pair, seed=seed)[1].max() <= 9
+
+
+def test_image_and_mask_move_together(conf):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:30, 20:50] = 1
+    image = np.repeat(mask[..., None] * 200, 3, axis=2)
+    rotate = [A.Rotate(limit=40, border_mode=4, p=1), A.HorizontalFlip(p=0.5)]
+    for seed in range(10):
+        moved, labels = Augmentation(rotate, 9)(image, mask, seed)
+        assert ((moved[..., 0] > 100) == (labels == 1)).mean() > 0.98
+
+
+def test_uncovered_pixels_are_ignored_at_any_depth(pair):
+    nested = A.OneOf([A.Sequential([A.Rotate(limit=(30, 30), p=1)], p=1), A.Affine(scale=0.5, p=1)], p=1)
+    augment = Augmentation([nested, A.Affine(translate_percent=0.3, p=1)], 9)
+    for seed in range(20):
+        mask = augment(*pair, seed=seed)[1]
+        assert (mask == 9).any() and mask.min() >= 1
+
+
+def test_transforms_draw_independently():
+    # two flips with p 0.5 that shared one draw would flip always both or neither
+    augment = Augmentation([A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)], 9)
+    mask = np.array([[0, 1], [2, 3]], np.uint8)
+    image = np.repeat(mask[..., None], 3, axis=2)
+    corners = [augment(image, mask, seed)[1][0, 0] for seed in range(200)]
+    assert np.bincount(corners, minlength=4).min() > 25
+
+
+def test_a_cut_out_keeps_its_labels(pair):
+    dropout = A.CoarseDropout(p=1)
+    image, mask = Augmentation([dropout], 9)(*pair, seed=0)
+    assert np.array_equal(mask, pair[1]) and not np.array_equal(image, pair[0])
+
+
+def test_unknown_arguments_are_errors():
+    with pytest.raises(InputError, match="mask_value"), refuse_unknown_arguments():
+        A.Rotate(limit=10, mask_value=9)
+
+
+def test_other_warnings_pass_through():
+    with pytest.warns(UserWarning, match="something else"), refuse_unknown_arguments():
+        warnings.warn("something else", UserWarning, stacklevel=1)
+
+
+@pytest.mark.parametrize("transform", [A.Resize(8, 8), A.Normalize(), A.RandomCrop(16, 16)])
+def test_a_change_of_size_or_type_is_refused(transform, pair):
+    with pytest.raises(InputError, match="augment.transforms"):
+        Augmentation([transform], 9)(*pair, seed=0)

@@ -1,0 +1,103 @@
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from seglab.data.augment import Augmentation
+from seglab.data.dataset import EvalDataset, TrainDataset
+from seglab.data.reader import Reader
+from seglab.data.sampler import EpochSampler
+from seglab.data.shapes import Shapes
+
+
+class Wide(Shapes):
+    """Scenes of which a part is cut off, so that heights and widths differ and are odd."""
+
+    def read(self, split, i):
+        image, mask = super().read(split, i)
+        return image[: 50 + i], mask[: 50 + i]
+
+    def sizes(self, split):
+        return np.array([[50 + i, self.size] for i in range(self.counts[split])])
+
+
+def _augment():
+    return Augmentation([A.Rotate(limit=40, border_mode=4, p=0.9), A.HorizontalFlip(), A.RGBShift(p=0.9)], 9)
+
+
+def _train(crop="random", **kwargs):
+    return TrainDataset(Reader(Shapes(size=48, train=6), "train"), crop, 32, ignore_index=9, **kwargs)
+
+
+def test_a_sample():
+    sample = _train()[0, 4]
+    assert sample["image"].shape == (3, 32, 32) and sample["image"].dtype == torch.uint8
+    assert sample["mask"].shape == (32, 32) and sample["mask"].dtype == torch.int64
+    assert sample["name"] == "train_00004" and type(sample["name"]) is str
+
+
+def test_five_crops_make_five_samples_of_an_image():
+    dataset = _train("five")
+    assert len(dataset) == 30 and len(_train()) == 6
+    image = torch.from_numpy(dataset.reader[1][0].copy()).permute(2, 0, 1)
+    assert torch.equal(dataset[0, 5]["image"], image[:, :32, :32])
+    assert torch.equal(dataset[0, 8]["image"], image[:, 16:, 16:])
+    assert torch.equal(dataset[3, 9]["image"], image[:, 8:40, 8:40])
+    assert {dataset[0, i]["name"] for i in range(5, 10)} == {"train_00001"}
+
+
+def test_samples_follow_from_seed_epoch_and_index():
+    def first(epoch, seed):
+        return _train(augment=_augment(), seed=seed)[epoch, 2]["image"]
+
+    assert torch.equal(first(1, 0), first(1, 0))
+    assert not torch.equal(first(1, 0), first(2, 0)) and not torch.equal(first(1, 0), first(1, 1))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_stream_is_the_same_for_any_number_of_workers(workers):
+    def stream(workers):
+        dataset = _train(augment=_augment())
+        sampler = EpochSampler(len(dataset))
+        loader = DataLoader(dataset, 2, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+        batches = []
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            batches.append(torch.cat([batch["image"] for batch in loader]))
+        return batches
+
+    alone, shared = stream(0), stream(workers)
+    assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+    assert not torch.equal(*alone)
+
+
+def test_full_images_keep_the_labels_own_size():
+    source = Wide(size=61, val=3)
+    dataset = EvalDataset(Reader(source, "val", resize=32, keep_mask_size=True), "full")
+    for i in range(3):
+        sample = dataset[i]
+        assert sample["image"].shape[1:] == (32, round(61 * 32 / (50 + i)))
+        assert np.array_equal(sample["mask"].numpy(), source.read("val", i)[1])
+        assert sample["window"] == (0, 0, 50 + i, 61) and sample["size"] == (50 + i, 61)
+
+
+@pytest.mark.parametrize("resize", [None, 25, 100])
+@pytest.mark.parametrize("crop_size", [1, 20, 32, 500])
+def test_the_central_crop_covers_the_same_part_of_image_and_label(resize, crop_size):
+    source = Wide(size=61, val=2)
+    reader = Reader(source, "val", resize, keep_mask_size=True)
+    image, mask = reader[1]
+    sample = EvalDataset(reader, "center_crop", crop_size)[1]
+    top, left, height, width = sample["window"]
+    assert np.array_equal(sample["mask"].numpy(), mask[top : top + height, left : left + width])
+    assert sample["mask"].shape == (height, width) and sample["size"] == (51, 61)
+    for start, length, own, full, cropped in zip(
+        (top, left), (height, width), (51, 61), image.shape, sample["image"].shape[1:], strict=False
+    ):
+        assert cropped == min(crop_size, full)
+        scale = own / full
+        assert abs(length - cropped * scale) <= 1 and abs(start + length / 2 - own / 2) <= 1 + scale
+    if resize is None:
+        assert height == min(crop_size, 51) and width == min(crop_size, 61)
+        assert np.array_equal(sample["image"].permute(1, 2, 0), image[top : top + height, left : left + width])

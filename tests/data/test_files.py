@@ -1,0 +1,149 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglab.data.files import read_image, read_mask
+from seglab.data.labels import colormap
+from seglab.errors import InputError
+
+LABELS = np.array([[0, 1, 2], [3, 200, 255]], np.uint8)
+
+
+def photo(height=40, width=60):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def save_palette(path, labels):
+    picture = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
+    picture.putpalette(colormap().tobytes())
+    picture.save(path)
+
+
+def stored_mode(path):
+    with Image.open(path) as picture:
+        return picture.mode
+
+
+def test_palette_indices_are_kept_as_they_are(tmp_path):
+    save_palette(tmp_path / "a.png", LABELS)
+    assert stored_mode(tmp_path / "a.png") == "P"
+    raw = read_mask(tmp_path / "a.png")
+    assert raw.dtype == np.uint8
+    np.testing.assert_array_equal(raw, LABELS)
+
+
+def test_grey_values_are_kept_as_they_are(tmp_path):
+    Image.fromarray(LABELS).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), LABELS)
+    wide = LABELS.astype(np.uint16) * 257
+    Image.fromarray(wide).save(tmp_path / "b.png")
+    raw = read_mask(tmp_path / "b.png")
+    assert raw.dtype == np.uint16
+    np.testing.assert_array_equal(raw, wide)
+    Image.fromarray(LABELS.astype(np.int32)).save(tmp_path / "c.tif")
+    assert stored_mode(tmp_path / "c.tif") == "I"
+    np.testing.assert_array_equal(read_mask(tmp_path / "c.tif"), LABELS)
+
+
+def test_one_bit_becomes_zero_and_one(tmp_path):
+    Image.fromarray(LABELS > 1).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), LABELS > 1)
+
+
+@pytest.mark.parametrize(("bits", "labels"), [(2, [[0, 1, 2, 3]]), (4, [[0, 1, 2, 15]])])
+def test_grey_of_few_bits_is_not_stretched(tmp_path, bits, labels):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packed = 0  # a PNG by hand: Pillow writes none of 2 or 4 bits
+    for value in labels[0]:
+        packed = packed << bits | value
+    row = b"\0" + packed.to_bytes(bits * 4 // 8, "big")
+    header = struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(data)
+    assert read_mask(tmp_path / "a.png").tolist() == labels
+
+
+def test_colours_and_opaque_alpha(tmp_path):
+    colours = photo()
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), colours)
+    alpha = np.full((*colours.shape[:2], 1), 255, np.uint8)
+    Image.fromarray(np.concatenate([colours, alpha], 2)).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.png"), colours)
+    alpha[0, 0] = 0
+    Image.fromarray(np.concatenate([colours, alpha], 2)).save(tmp_path / "c.png")
+    with pytest.raises(InputError, match=r"c\.png: has transparent pixels"):
+        read_mask(tmp_path / "c.png")
+
+
+def test_modes_that_hold_no_labels_are_refused(tmp_path):
+    Image.fromarray(LABELS.astype(np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif: mode F"):
+        read_mask(tmp_path / "a.tif")
+    Image.fromarray(LABELS.astype(np.int32) * 1000).save(tmp_path / "b.tif")
+    with pytest.raises(InputError, match="from 0 to 255000"):
+        read_mask(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "LA"])
+def test_every_photo_becomes_rgb(tmp_path, mode):
+    suffix = "jpg" if mode == "CMYK" else "png"
+    picture = Image.fromarray(photo()).convert(mode)
+    picture.save(tmp_path / f"a.{suffix}")
+    image = read_image(tmp_path / f"a.{suffix}")
+    assert image.shape == (40, 60, 3) and image.dtype == np.uint8 and image.flags.writeable
+    if mode != "CMYK":
+        np.testing.assert_array_equal(image, np.asarray(picture.convert("RGB")))
+
+
+def test_grey_of_sixteen_bits_keeps_its_contrast(tmp_path):
+    grey = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 1], np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_turns_image_and_mask_alike(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = np.zeros((8, 12, 3), np.uint8)
+    upright[:3, :4] = 255
+    Image.fromarray(upright).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(upright[..., 0]).save(tmp_path / "b.png", exif=exif)
+    image, mask = read_image(tmp_path / "a.png"), read_mask(tmp_path / "b.png")
+    np.testing.assert_array_equal(image[..., 0], mask)
+    assert mask.shape == ((8, 12) if orientation < 5 else (12, 8))
+    corners = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
+    assert mask[corners[orientation]] == 255 and (mask == 255).sum() == 12
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "BMP"])
+def test_truncated_files_are_named(tmp_path, read, format):
+    buffer = io.BytesIO()
+    Image.fromarray(photo()[..., 0]).save(buffer, format)
+    for share in (0.9, 0.5):
+        path = tmp_path / f"broken-{share}"
+        path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
+        with pytest.raises(InputError, match=r"broken-.*(truncated|not an image).*replace the file"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_other_files_are_named(tmp_path, read):
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(InputError, match=r"empty\.png: is empty \(zero bytes\)"):
+        read(tmp_path / "empty.png")
+    (tmp_path / "text.jpg").write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=r"text\.jpg: is not an image"):
+        read(tmp_path / "text.jpg")
+    with pytest.raises(InputError, match=r"absent\.jpg: no such file"):
+        read(tmp_path / "absent.jpg")
+    with pytest.raises(InputError, match="is a folder"):
+        read(tmp_path)

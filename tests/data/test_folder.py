@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglab.data.folder import ImageFolder
+from seglab.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("SEGLAB_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+def write_pair(root, name, labels=None, image_suffix=".jpg", mask_suffix=".png"):
+    labels = np.zeros((6, 8), np.uint8) if labels is None else labels
+    for folder, suffix, array in (
+        ("images", image_suffix, np.zeros((*labels.shape[:2], 3), np.uint8)),
+        ("masks", mask_suffix, labels),
+    ):
+        path = root / folder / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+
+
+def folder(root, **changes):
+    return ImageFolder(**{"root": root, "classes": ["sky", "tree"], "ignore_index": 2} | changes)
+
+
+LABELS = np.repeat(np.array([0, 1, 255], np.uint8), 2)[:, None].repeat(8, 1)
+
+
+def test_a_list_of_classes_means_the_values_from_zero(tmp_path):
+    write_pair(tmp_path, "a", LABELS)
+    source = folder(tmp_path, ignore=[255], splits={"train": 1})
+    image, mask = source.read("train", 0)
+    assert image.shape == (6, 8, 3)
+    np.testing.assert_array_equal(mask[:, 0], [0, 0, 1, 1, 2, 2])
+    with pytest.raises(InputError, match=r"a\.png: label values outside the label table: 255 \(16 pixels\)"):
+        folder(tmp_path, splits={"train": 1}).check(["train"])
+
+
+def test_classes_by_value_and_by_colour(tmp_path):
+    write_pair(tmp_path, "a", LABELS)
+    source = folder(tmp_path, classes={"tree": 1, "void": 255, "sky": 0}, ignore_index=3, splits={"train": 1})
+    assert source.class_names == ("tree", "void", "sky")
+    np.testing.assert_array_equal(source.read("train", 0)[1][:, 0], [2, 2, 0, 0, 1, 1])
+
+    colours = np.array([[10, 20, 30], [0, 0, 0], [255, 255, 255]], np.uint8)
+    write_pair(tmp_path, "a", np.repeat(colours, 2, 0)[:, None].repeat(8, 1))
+    classes = {"sky": [10, 20, 30], "tree": [0, 0, 0]}
+    source = folder(tmp_path, classes=classes, ignore=[[255, 255, 255]], splits={"train": 1})
+    source.check(["train"])
+    np.testing.assert_array_equal(source.read("train", 0)[1][:, 0], [0, 0, 1, 1, 2, 2])
+
+
+def test_drawn_splits_cover_all_and_keep_their_members(tmp_path):
+    for i in range(200):
+        write_pair(tmp_path, f"p{i:03}", np.zeros((1, 1), np.uint8), ".png")
+    source = folder(tmp_path)
+    splits = {split: set(source.names(split)) for split in ("train", "val", "test")}
+    assert sum(map(len, splits.values())) == 200 == len(set.union(*splits.values()))
+    assert 140 <= len(splits["train"]) <= 180 and len(splits["val"]) >= 8 and len(splits["test"]) >= 8
+    assert splits["val"] == set(folder(tmp_path).names("val"))
+    assert splits["val"] != set(folder(tmp_path, seed=1).names("val"))
+    for i in range(200, 220):
+        write_pair(tmp_path, f"p{i:03}", np.zeros((1, 1), np.uint8), ".png")
+    grown = folder(tmp_path)
+    for split, names in splits.items():
+        assert names <= set(grown.names(split))
+    halves = folder(tmp_path, splits={"train": 0.7, "val": 0.3})
+    assert len(halves.names("train")) + len(halves.names("val")) == 220
+    with pytest.raises(InputError, match=r"split test has no pair.*data\.splits\.test=0"):
+        halves.names("test")
+
+
+def test_sub_folders_are_splits(tmp_path):
+    write_pair(tmp_path, "train/day/a")
+    write_pair(tmp_path, "train/b", image_suffix=".PNG")
+    write_pair(tmp_path, "val/a", image_suffix=".webp", mask_suffix=".tif")
+    source = folder(tmp_path)
+    assert source.names("train").tolist() == ["train/b", "train/day/a"]
+    assert source.names("val").tolist() == ["val/a"]
+    assert source.read("val", 0)[0].shape == (6, 8, 3)
+    source.check(["train", "val"])
+    np.testing.assert_array_equal(source.sizes("train"), [[6, 8]] * 2)
+    with pytest.raises(InputError, match="split test has no pair in it; fill images/test and masks/test"):
+        source.check()
+
+
+def test_lists_are_splits(tmp_path):
+    for name in ("a", "b.c", "sub/d", "unused"):
+        write_pair(tmp_path, name)
+    (tmp_path / "train.txt").write_text("sub/d\na\n")
+    (tmp_path / "val.txt").write_text("b.c.jpg\n\n")
+    source = folder(tmp_path)
+    assert source.names("train").tolist() == ["sub/d", "a"]
+    assert source.names("val").tolist() == ["b.c"]
+    with pytest.raises(InputError, match=r"write test\.txt"):
+        source.names("test")
+    (tmp_path / "test.txt").write_text("a\nghost\n")
+    with pytest.raises(InputError, match=r"test\.txt: ghost has no pair"):
+        folder(tmp_path).names("test")
+    (tmp_path / "test.txt").write_text("a\n")
+    with pytest.raises(InputError, match="a is in both train and test"):
+        folder(tmp_path).check()
+
+
+def test_check_names_the_halves_without_their_other_half(tmp_path):
+    for name in ("a", "b", "c"):
+        write_pair(tmp_path, f"train/{name}")
+    (tmp_path / "masks/train/a.png").unlink()
+    (tmp_path / "images/train/b.jpg").unlink()
+    Image.new("RGB", (8, 6)).save(tmp_path / "images/train/c.png")
+    (tmp_path / "images/.DS_Store").touch()
+    (tmp_path / "images/train/._c.jpg").touch()
+    (tmp_path / "images/notes.txt").touch()
+    with pytest.raises(InputError) as caught:
+        folder(tmp_path).check(["train"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert any(line.startswith(f"{tmp_path / 'images/train/a.jpg'}: has no label image") for line in lines)
+    assert any(line.startswith(f"{tmp_path / 'masks/train/b.png'}: has no image") for line in lines)
+    assert any("train/c" in line and "same stem" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"splits": {"train": 0.5, "val": 0.1}}, "whose sum is 1"),
+        ({"splits": {"train": 0.5, "valid": 0.5}}, "fractions of train, val and test"),
+        ({"splits": {"train": 1.5, "val": -0.5}}, "fractions of train, val and test"),
+        ({"classes": ["sky", "sky"]}, "stands twice"),
+        ({"classes": {"sky": 0, "tree": 0}}, r"data\.classes\.tree: the label value 0 is already given"),
+        ({"ignore": [1]}, r"data\.ignore: the label value 1 is already given"),
+        ({"ignore": [[1, 2, 3]]}, "mixes single values and"),
+        ({"classes": {"sky": "blue"}, "ignore_index": 1}, "label value blue"),
+        ({"ignore_index": 1}, "ignore_index=1"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, changes, message):
+    write_pair(tmp_path, "a")
+    with pytest.raises(InputError, match=message):
+        folder(tmp_path, **changes)
+
+
+def test_missing_and_empty_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"images: no such folder; data\.root must hold"):
+        folder(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(InputError, match="split train has no pair in it; put images in images/"):
+        folder(tmp_path).check()

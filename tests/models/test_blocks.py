@@ -1,0 +1,112 @@
+"""Blocks, samplings and skips against plain tensor arithmetic."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from seglab.models import (
+    Add,
+    BilinearUpsample,
+    Concatenate,
+    ConvBlock,
+    MaxPoolDownsample,
+    NoDownsample,
+    NoSkip,
+    PixelShuffleUpsample,
+    ResidualBlock,
+    StridedDownsample,
+    TransposedUpsample,
+)
+from seglab.models.blocks import scale_widths
+
+
+def test_conv_block_is_conv_norm_relu_repeated():
+    torch.manual_seed(0)
+    block = ConvBlock(3, 5, depth=2, norm_layer=nn.BatchNorm2d)
+    x = torch.randn(2, 3, 7, 6)
+    expected = x
+    for conv in (layer for layer in block if isinstance(layer, nn.Conv2d)):
+        y = F.conv2d(expected, conv.weight, padding=1)
+        mean, var = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), keepdim=True, unbiased=False)
+        expected = ((y - mean) / (var + 1e-5).sqrt()).relu()
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize("norm_layer", [None, nn.BatchNorm2d, partial(nn.GroupNorm, 1)])
+def test_only_a_block_without_norm_has_biases(norm_layer):
+    convs = [m for m in ConvBlock(3, 4, 2, norm_layer).modules() if isinstance(m, nn.Conv2d)]
+    assert [conv.bias is None for conv in convs] == [norm_layer is not None] * 2
+
+
+@pytest.mark.parametrize("block", [ConvBlock, ResidualBlock])
+def test_block_of_no_depth_is_refused(block):
+    with pytest.raises(ValueError, match="depth of at least 1, got 0"):
+        block(3, 3, depth=0)
+
+
+def test_residual_block_with_a_silent_body_passes_its_input_on():
+    block = ResidualBlock(4, 4, norm_layer=nn.BatchNorm2d)
+    nn.init.zeros_(block.body[-1].weight)
+    x = torch.randn(2, 4, 5, 5)
+    torch.testing.assert_close(block(x), x.relu())
+
+
+@pytest.mark.parametrize(("norm_layer", "extra"), [(None, 3 * 8 + 8), (nn.BatchNorm2d, 3 * 8 + 2 * 8)])
+def test_residual_block_projects_where_widths_differ(norm_layer, extra):
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    assert count(ResidualBlock(3, 8, 2, norm_layer)) == count(ConvBlock(3, 8, 2, norm_layer)) + extra
+    assert count(ResidualBlock(8, 8, 2, norm_layer)) == count(ConvBlock(8, 8, 2, norm_layer))
+
+
+@pytest.mark.parametrize(
+    ("downsample", "stride"), [(MaxPoolDownsample, 2), (StridedDownsample, 2), (NoDownsample, 1)], ids=lambda v: str(v)
+)
+def test_downsampling_divides_the_resolution_by_its_stride(downsample, stride):
+    down = downsample(4)
+    assert down.stride == stride
+    assert down(torch.randn(1, 4, 6, 8)).shape == (1, 4, 6 // stride, 8 // stride)
+
+
+@pytest.mark.parametrize("upsample", [BilinearUpsample, TransposedUpsample, PixelShuffleUpsample])
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_upsampling_multiplies_the_resolution_and_sets_the_width(upsample, scale):
+    x = upsample(6, 5, scale)(torch.randn(2, 6, 3, 4))
+    assert x.shape == (2, 5, 3 * scale, 4 * scale)
+    assert x.min() >= 0
+
+
+def test_bilinear_upsampling_keeps_a_flat_area_flat():
+    up = BilinearUpsample(1, 1)
+    nn.init.zeros_(up[0][0].weight)
+    nn.init.constant_(up[0][0].bias, 3.0)
+    torch.testing.assert_close(up(torch.randn(1, 1, 4, 4)), torch.full((1, 1, 8, 8), 3.0))
+
+
+def test_skips_merge_as_they_say():
+    x, same, other = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3), torch.randn(2, 6, 3, 3)
+    assert NoSkip(4, 6)(x, other) is x
+    merge = Concatenate(4, 6)
+    merged = merge(x, other)
+    assert merge.out_channels == 10
+    assert torch.equal(merged[:, :4], x) and torch.equal(merged[:, 4:], other)
+    assert torch.equal(Add(4, 4)(x, same), x + same)
+    add = Add(4, 6)
+    expected = x + torch.einsum("oc,bchw->bohw", add.projection.weight[:, :, 0, 0], other)
+    torch.testing.assert_close(add(x, other), expected + add.projection.bias[:, None, None])
+
+
+def test_width_multiplier_rounds_and_never_drops_a_layer():
+    assert scale_widths([10, 32, 1024], 0.25) == [2, 8, 256]
+    assert scale_widths([10, 3], 0.01) == [1, 1]
+    assert scale_widths([10, 3], 1.5) == [15, 4]
+
+
+@pytest.mark.parametrize(("widths", "width"), [([8, 0], 1.0), ([8], 0.0), ([8], -1.0)])
+def test_widths_that_are_not_positive_are_refused(widths, width):
+    with pytest.raises(ValueError, match="must be positive"):
+        scale_widths(widths, width)

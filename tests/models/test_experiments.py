@@ -1,0 +1,96 @@
+"""The ladder and the sweeps, composed with the whole configuration and compared with the report's table."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+# model, crop, crop_size, batch_size, normalize, dropout, weight_decay
+LADDER = {
+    "phase1": ("conv5", "center", 128, 10, False, 0.0, 0.0),
+    "phase2": ("encdec5", "center", 256, 32, False, 0.0, 0.0),
+    "phase3": ("encdec6", "center", 256, 50, False, 0.0, 0.0),
+    "phase4": ("encdec6", "five", 256, 50, True, 0.0, 0.0),
+    "phase5": ("encdec6_bn", "five", 256, 50, True, 0.5, 1e-6),
+    "phase6": ("encdec6_double", "five", 256, 50, True, 0.5, 1e-6),
+    "phase6_1": ("encdec6_double", "five", 256, 50, True, 0.0, 0.0),
+    "phase7": ("unet6_wide", "five", 256, 50, True, 0.0, 1e-8),
+    "phase7_1": ("unet6_wide", "five", 256, 50, True, 0.0, 0.0),
+    "phase7_3": ("unet4", "five", 256, 50, True, 0.0, 0.0),
+    "phase7_4": ("unet6", "five", 256, 40, True, 0.0, 0.0),
+    "phase7_5": ("unet6", "five", 256, 40, True, 0.0, 0.0),
+    "phase7_6": ("unet6", "five", 256, 50, True, 0.0, 0.0),
+    "phase7_7": ("unet6", "five", 256, 40, True, 0.0, 0.0),
+    "phase8": ("resunet6", "five", 256, 50, True, 0.0, 0.0),
+    "phase9": ("resunet6", "five", 256, 50, True, 0.0, 0.0),
+    "phase9_1": ("resunet6", "five", 256, 50, True, 0.0, 0.0),
+}
+SWEEPS = {
+    "weight_decay": ("phase5", {"optimizer.weight_decay": "1e-2,1e-3,1e-4,1e-5,1e-6"}),
+    "dropout": ("phase5", {"model.dropout": "0.2,0.3,0.4,0.5,0.7"}),
+    "batch_size": ("phase7_4", {"data.batch_size": "40,50,60"}),
+    "optimizer": ("phase7_4", {"optimizer": "adam,sgd,rmsprop"}),
+    "ladder": (None, {"experiment": ",".join(LADDER)}),
+}
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
+def chosen(config, group):
+    return config.hydra.runtime.choices[group]
+
+
+def test_every_experiment_and_sweep_is_held_here():
+    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == set(LADDER)
+    assert {path.stem for path in (CONF / "sweep").glob("*.yaml")} == set(SWEEPS)
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_rung_is_the_reports(name):
+    config = composed(f"experiment={name}", "data=voc9")
+    data = config.data
+    assert (
+        config.model.name,
+        data.crop,
+        data.crop_size,
+        data.batch_size,
+        data.normalize,
+        config.model.dropout,
+        config.optimizer.weight_decay,
+    ) == LADDER[name]
+    assert chosen(config, "data") == "voc9"
+    assert chosen(config, "model") == config.model.name
+    albu = name.startswith("phase7_") and name >= "phase7_4"
+    assert chosen(config, "augment") == ("none" if name == "phase1" else "albu" if albu else "sharpen_flip")
+    assert chosen(config, "optimizer") == ("rmsprop" if name == "phase7_7" else "adam")
+    assert chosen(config, "scheduler") == {"phase7_5": "step", "phase9": "plateau"}.get(name, "none")
+    assert chosen(config, "loss") == ("weighted_cross_entropy" if name == "phase9_1" else "cross_entropy")
+    assert config.optimizer.lr == 1e-3
+    assert config.trainer.max_epochs == (150 if name == "phase7_5" else 100)
+
+
+def test_optimizers_and_schedules_are_the_reports():
+    step, plateau = composed("experiment=phase7_5").scheduler, composed("experiment=phase9").scheduler
+    assert (list(step.milestones), step.gamma) == ([100], 0.1)
+    assert (plateau.mode, plateau.patience, plateau.monitor) == ("min", 4, "val/loss")
+    assert composed("experiment=phase7_7").optimizer.momentum == 0.9
+
+
+def test_the_command_line_wins_over_an_experiment():
+    config = composed("experiment=phase7_4", "model=unet4", "data.batch_size=3", "optimizer=sgd")
+    assert (config.model.name, config.data.batch_size, chosen(config, "optimizer")) == ("unet4", 3, "sgd")
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_sweep_starts_from_its_experiment(name):
+    config = composed(f"sweep={name}")
+    experiment, params = SWEEPS[name]
+    assert config.sweep_name == name
+    assert chosen(config, "experiment") == experiment
+    assert config.hydra.mode.name == "MULTIRUN"
+    assert {key: values.replace(" ", "") for key, values in config.hydra.sweeper.params.items()} == params
