@@ -8,15 +8,21 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 
+LEAST_WIDTH = 8
+
+
 def scale_widths(widths: Sequence[int], width: float) -> list[int]:
-    """Multiplies every number of channels by `width`, to the nearest whole number and never below 1.
+    """Multiplies every number of channels by `width`, to the nearest whole number.
+
+    None falls below 8, or below itself where it is less: the last channels, which the head reads, must still tell the
+    classes apart (MobileNet, Howard et al. 2017, arXiv:1704.04861, keeps the same least width).
 
     Raises:
         ValueError: If a width or the multiplier is not positive.
     """
     if width <= 0 or any(channels < 1 for channels in widths):
         raise ValueError(f"widths and their multiplier must be positive, got {list(widths)} times {width}")
-    return [max(1, round(channels * width)) for channels in widths]
+    return [max(min(channels, LEAST_WIDTH), round(channels * width)) for channels in widths]
 
 
 def conv_norm(

@@ -101,8 +101,8 @@ def test_skips_merge_as_they_say():
 
 
 def test_width_multiplier_rounds_and_never_drops_a_layer():
-    assert scale_widths([10, 32, 1024], 0.25) == [2, 8, 256]
-    assert scale_widths([10, 3], 0.01) == [1, 1]
+    assert scale_widths([10, 32, 1024], 0.25) == [8, 8, 256]
+    assert scale_widths([10, 3], 0.01) == [8, 3]
     assert scale_widths([10, 3], 1.5) == [15, 4]
 
 

@@ -99,7 +99,7 @@ def test_a_pocket_network_takes_any_size(name):
 
 def test_parts_change_from_the_command_line():
     wide = build("unet6")
-    assert build("unet6", "model.width=0.5").encoder.channels == [5, 16, 32, 64, 128, 256, 512]
+    assert build("unet6", "model.width=0.5").encoder.channels == [8, 16, 32, 64, 128, 256, 512]
     assert build("unet6", "model.dropout=0.3").dropout.p == 0.3
     assert not any("BatchNorm" in type(m).__name__ for m in build("unet6", "model.norm_layer=null").modules())
     skips = build("unet6", "model.decoder.skip._target_=seglab.models.Add")

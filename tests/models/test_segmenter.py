@@ -157,9 +157,9 @@ def test_dropout_falls_after_the_encoder_and_after_the_decoder():
 def test_width_multiplies_stem_encoder_and_decoder():
     encoder = ConvEncoder([32, 64], width=0.25, stem=10)
     decoder = ConvDecoder(encoder.channels, encoder.strides, widths=[32, 10], width=0.25)
-    assert encoder.channels == [2, 8, 16]
-    assert [stage.out_channels for stage in decoder.stages] == [8, 2]
-    assert decoder.out_channels == 2
+    assert encoder.channels == [8, 8, 16]
+    assert [stage.out_channels for stage in decoder.stages] == [8, 8]
+    assert decoder.out_channels == 8
 
 
 def test_decoder_follows_strides_that_skip_or_repeat_a_resolution():
