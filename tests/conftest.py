@@ -13,7 +13,7 @@ SHARED = ROOT.parent / "shared"
 
 # A network that trains in a second: a width of a few channels and the four-stage U-Net.
 POCKET = ["model=unet4", "model.width=0.02", "logger=csv"]
-SMALL_SHAPES = ["data=shapes", "data.train=12", "data.val=4", "data.test=4", "data.crop_size=32", "data.batch_size=4"]
+SMALL_SHAPES = ["data=shapes", "data.source.train=12", "data.source.val=4", "data.source.test=4", "data.crop_size=32", "data.batch_size=4"]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """What the commands on a dataset share: the composed `data` group and the datamodule on it."""
 
 import argparse
-import sys
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig

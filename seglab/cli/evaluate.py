@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
@@ -48,8 +48,10 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     import pytorch_lightning as pl
 
     from seglab.cli.build import build_datamodule, build_task, resolve_precision
+    from seglab.cli.train import quiet
     from seglab.task import EvaluationWriter
 
+    quiet()
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
     weights = (

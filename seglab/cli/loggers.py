@@ -1,9 +1,11 @@
 """Loggers beside metrics.csv, and the care that Weights & Biases needs: no prompt, no lost run, an honest exit code."""
 
+import hashlib
 import logging
 import netrc
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from seglab.cli.build import flat
+from seglab.cli.run_folder import shown
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +43,7 @@ def _netrc_has(host: str | None) -> bool:
 
 def build_loggers(cfg: DictConfig) -> list[Any]:
     """Builds the configured loggers; W&B goes offline, with one warning, where it cannot be reached."""
-    loggers = []
-    for name, node in cfg.logger.items():
-        if name != "wandb":
-            loggers.append(instantiate(node))
-            continue
-        loggers.append(_build_wandb(cfg, node))
+    loggers = [_build_wandb(cfg, node) if name == "wandb" else instantiate(node) for name, node in cfg.logger.items()]
     for logger in loggers:
         logger.log_hyperparams(flat(cfg))
     return loggers
@@ -53,23 +51,26 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
 
 def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
     import wandb
+    from pytorch_lightning.loggers import WandbLogger
 
-    mode = os.environ.get("WANDB_MODE")
-    offline = node.offline
-    if mode in ("offline", "disabled"):
-        offline = True
-    elif offline == "auto":
+    run_dir = Path(cfg.run_dir)
+    mode = os.environ.get("WANDB_MODE") or node.mode
+    if mode == "auto":
         reason = wandb_offline_reason()
-        offline = reason is not None
-        if offline:
-            log.warning(
-                "W&B is offline: %s. To upload the run later: wandb sync %s/wandb/offline-run-*", reason, cfg.run_dir
-            )
-    settings = wandb.Settings(silent=bool(offline), console="off", init_timeout=60)
-    name = node.name or Path(cfg.run_dir).name
-    logger = instantiate(node, name=name, offline=bool(offline), settings=settings, job_type="train")
-    logger.experiment.define_metric("*", step_metric="epoch")
-    return logger
+        mode = "offline" if reason else "online"
+        if reason:
+            where = shown(run_dir / "wandb" / "offline-run-*")
+            log.warning("W&B is offline: %s. To upload this run: wandb sync %s", reason, where)
+    settings = wandb.Settings(silent=mode != "online", console="off", init_timeout=60)
+    # The same id for the same folder: a resumed run goes on in its own W&B run.
+    identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:8]
+    options = {"name": node.name or run_dir.name, "mode": mode, "settings": settings, "id": identity}
+    if cfg.resume and mode == "online":
+        options["resume"] = "allow"
+    run = instantiate(node, _convert_="all", **options)
+    run.define_metric("epoch")
+    run.define_metric("*", step_metric="epoch")
+    return WandbLogger(experiment=run)
 
 
 @contextmanager
@@ -80,7 +81,5 @@ def closed_wandb() -> Iterator[None]:
         yield
         exit_code = 0
     finally:
-        import sys
-
         if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
             wandb.finish(exit_code=exit_code)

@@ -24,6 +24,11 @@ PACKAGES = (
 NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep_name", "logger", "callbacks", "seed")  # left out of the config's hash
 
 
+def shown(path: Path) -> str:
+    """Returns a path as a user would type it: relative where it lies below the working folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def load_config(run: Path) -> DictConfig:
     """Returns the config that a run was made of.
 

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from omegaconf import DictConfig
 
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
-from seglab.cli.run_folder import config_hash, git_commit, load_checkpoint, resume_overrides, versions, write_summary
+from seglab.cli.run_folder import (
+    config_hash,
+    git_commit,
+    load_checkpoint,
+    resume_overrides,
+    shown,
+    versions,
+    write_summary,
+)
 from seglab.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -35,7 +44,8 @@ def compose_and_run(cfg: DictConfig) -> None:
     """Runs one training; a job of a multirun gets a process of its own."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_in_process(HydraConfig.get(), cfg.run_dir)
-    return train(cfg)
+    with told_in_a_line("train"):
+        return train(cfg)
 
 
 def run_in_process(job: DictConfig, run_dir: str) -> None:
@@ -72,25 +82,41 @@ def train(cfg: DictConfig) -> None:
     run = Path(cfg.run_dir)
     stamp = {"seed": cfg.seed, "config_hash": config_hash(cfg), "git_commit": git_commit(), "versions": versions()}
     write_summary(run, {"status": "running"} | stamp)
-    status = "failed"
+    ending = {"status": "failed"}
     try:
-        status = fit_and_test(cfg, run, start)
-    except KeyboardInterrupt:
-        status = "interrupted"
+        fit_and_test(cfg, run, start)
+        ending = {"status": "finished"}
+    except Interrupted as signal:
+        ending = {"status": "interrupted"}
+        log.warning("cut: go on with python train.py resume=%s", shown(run))
+        raise SystemExit(signal.status) from None
+    except Exception as error:
+        ending["error"] = f"{type(error).__name__}: {error}"
+        raise
     finally:
-        write_summary(run, {"status": status})
-    if status == "interrupted":
-        log.warning("cut: go on with python train.py resume=%s", run)
-        raise SystemExit(130)
+        write_summary(run, ending)
 
 
-def fit_and_test(cfg: DictConfig, run: Path, start: float) -> str:
-    """Fits and tests; returns the run's status."""
+class Interrupted(Exception):
+    """The run was cut by Ctrl-C or SIGTERM; `status` is the exit status that says so."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+
+def fit_and_test(cfg: DictConfig, run: Path, start: float) -> None:
+    """Fits, tests and reports.
+
+    Raises:
+        Interrupted: The fit was cut.
+    """
     import pytorch_lightning as pl
 
     from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer, class_weights
     from seglab.cli.loggers import build_loggers, closed_wandb
 
+    quiet()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
     datamodule.setup()
@@ -100,10 +126,21 @@ def fit_and_test(cfg: DictConfig, run: Path, start: float) -> str:
     task = build_task(cfg, mean, std, class_weights(cfg, datamodule))
     with closed_wandb():
         trainer = build_trainer(cfg, build_callbacks(cfg), build_loggers(cfg))
-        trainer.fit(task, datamodule=datamodule, ckpt_path=last_checkpoint(cfg.resume))
-        if trainer.interrupted or trainer.received_sigterm:
-            return "interrupted"
-        return report(cfg, run, trainer, task, datamodule, start)
+        try:
+            trainer.fit(task, datamodule=datamodule, ckpt_path=last_checkpoint(cfg.resume), weights_only=True)
+        except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on Ctrl-C
+            raise Interrupted(130) from None
+        if trainer.received_sigterm:
+            raise Interrupted(143)
+        report(cfg, run, trainer, task, datamodule, start)
+
+
+def quiet() -> None:
+    """Keeps Lightning's advertisements and notes on its own insides out of the log."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
 
 
 def last_checkpoint(resume: str | None) -> Path | None:
@@ -123,8 +160,8 @@ def last_checkpoint(resume: str | None) -> Path | None:
     return candidates[-1]
 
 
-def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any, start: float) -> str:
-    """Tests the best checkpoint, completes the summary and says where the run is; returns the status `finished`."""
+def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any, start: float) -> None:
+    """Tests the best checkpoint, completes the summary and says where the run is."""
     from seglab.task import EvaluationWriter, Throughput
 
     best = next(callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
@@ -133,7 +170,6 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any,
     trainer.callbacks.append(writer)
     trainer.test(task, datamodule.eval_dataloader("test"), best.best_model_path, verbose=False, weights_only=True)
     summary = {
-        "status": "finished",
         "best_epoch": load_checkpoint(Path(best.best_model_path))["epoch"] + 1,
         "best_val_miou": float(best.best_model_score),
         "test_miou": writer.result["miou"],
@@ -151,9 +187,8 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any,
         write_summary(run, summary)
         log.info(
             "run %s  best val mIoU %.4f (epoch %d)  test mIoU %.4f",
-            run,
+            shown(run),
             summary["best_val_miou"],
             summary["best_epoch"],
             summary["test_miou"],
         )
-    return "finished"

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-
 LEAST_WIDTH = 8
 
 

@@ -15,7 +15,7 @@ from seglab.task.prediction_strips import to_rgb
 
 
 def scores(confusion: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
-    """Returns miou, classes_scored, iou by class name and pixel_accuracy of a matrix (K, K); none where a class is absent."""
+    """Returns miou, classes_scored, iou by class name (none where absent) and pixel_accuracy of a matrix (K, K)."""
     iou = [None if value != value else value for value in iou_per_class(confusion).tolist()]
     return {
         "miou": mean_iou(confusion),
@@ -101,3 +101,7 @@ class EvaluationWriter(pl.Callback):
             pl_module.log(f"test/{key}", float("nan") if value is None else value)
         iou = {f"test/iou/{name}": float("nan") if v is None else v for name, v in self.result["iou"].items()}
         pl_module.log_dict(iou)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_table"):
+                rows = [[name, float("nan") if value is None else value] for name, value in self.result["iou"].items()]
+                logger.log_table(f"{self.split}/iou_per_class", columns=["class", "iou"], data=rows)

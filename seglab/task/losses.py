@@ -22,7 +22,7 @@ class CrossEntropy(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Returns the scalar loss of logits (b, num_classes, h, w) and mask int64 (b, h, w); 0 where nothing is scored."""
+        """Returns the scalar loss of logits (b, num_classes, h, w) and mask int64 (b, h, w); 0 if nothing is scored."""
         logits = logits.float()
         total = F.cross_entropy(logits, mask, self.class_weights, ignore_index=self.ignore_index, reduction="sum")
         scored = mask != self.ignore_index

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 class MetricsTable(Checkpoint):
     """Writes every value logged in an epoch as one row of a CSV file.
 
-    It is a Checkpoint callback only in its place: after all values are logged and before the epoch's checkpoint is written,
-    so that no checkpoint is ever ahead of the table. Rows of epochs that a resumed run repeats are replaced.
+    It is a Checkpoint callback only in its place: after all values are logged and before the epoch's checkpoint is
+    written, so that no checkpoint is ever ahead of the table. Rows of epochs that a resumed run repeats are replaced.
 
     Args:
         path: The CSV file; an existing one is continued.

@@ -26,8 +26,8 @@ def gathered_confusion(metric: MulticlassJaccardIndex) -> Tensor:
 class SegmentationTask(pl.LightningModule):
     """Trains, validates and tests a network; logs loss, mIoU and the IoU of each class.
 
-    Training batches are stacked samples; evaluation batches are lists of samples, each forwarded on its own at its own size,
-    so that no score depends on the batch size.
+    Training batches are stacked samples; evaluation batches are lists of samples, each forwarded on its own at its own
+    size, so that no score depends on the batch size.
 
     Args:
         model: Maps images uint8 (b, 3, h, w) to logits (b, num_classes, h, w).
@@ -117,7 +117,7 @@ class SegmentationTask(pl.LightningModule):
     def _refuse_divergence(self) -> None:
         if self.train_loss.update_called and not math.isfinite(float(self.train_loss.compute())):
             raise InputError(
-                f"train/loss is {float(self.train_loss.compute())} in epoch {self.current_epoch}: the training diverged. "
+                f"train/loss is {float(self.train_loss.compute())} in epoch {self.current_epoch + 1}: it diverged. "
                 "The checkpoints of the epochs before are kept; try a smaller optimizer.lr"
             )
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 
 class Throughput(pl.Callback):
-    """Logs `images_seen` and `train/images_per_second` each epoch: training batches only, reading and augmenting included.
+    """Logs `images_seen` and `train/images_per_second` each epoch: reading and training, without validation.
 
     Attributes:
         images_seen: Images that went through a training step, over all processes and resumed parts of the run.
@@ -41,8 +41,8 @@ class Throughput(pl.Callback):
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             seconds = time.perf_counter() - self._epoch_start
             self.seconds += seconds
-            pl_module.log("train/images_per_second", self._epoch_images / seconds, on_step=False, on_epoch=True)
-            pl_module.log("images_seen", float(self.images_seen), on_step=False, on_epoch=True)
+            values = {"train/images_per_second": self._epoch_images / seconds, "images_seen": float(self.images_seen)}
+            pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts for a checkpoint."""
