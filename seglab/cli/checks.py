@@ -27,7 +27,7 @@ def check_config(cfg: DictConfig) -> None:
         raise InputError(
             "trainer.limit_val_batches=0 leaves no validation to choose the best checkpoint by: give 1 or more"
         )
-    if cfg.resume is None and (Path(cfg.run_dir) / "summary.json").exists():
+    if cfg.resume is None and (Path(cfg.run_dir) / "checkpoints").exists():
         raise InputError(
             f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"
         )

@@ -1,29 +1,83 @@
-"""What the commands on a dataset share: the composed `data` group and the datamodule on it."""
+"""What the commands on a dataset share: their command line, and the training config that it composes."""
 
 import argparse
+import re
+from typing import Never
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
+from seglab.errors import InputError
+
+KEYS = """\
+keys, the same as for train.py:
+  data={choices}
+  data.root=PATH          the folder of the dataset
+  data.resize=PIXELS      shorter side that each image is brought to; null, the default, keeps its size
+  data.crop_size=PIXELS   side of a crop
+{more}Any other key of the config is taken, too: data.classes=[...], data.other=background, data.download=true ...
+
+example:
+  {example}
+"""
+_PLAIN = re.compile(r"[./]*[A-Za-z_][\w/.-]*", re.ASCII)  # what Hydra reads as text without quotes
+_OF_ANOTHER_KIND = {"null", "true", "false", "nan", "inf"}
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Returns an argument parser that takes config overrides behind its own options."""
-    result = argparse.ArgumentParser(description=description)
-    result.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="config keys as for train.py: data=voc9 data.root=PATH data.crop=five ...",
-    )
-    return result
+class DataParser(argparse.ArgumentParser):
+    """Takes config overrides among its own options; its errors are one line, like any other mistake."""
+
+    def __init__(self, command: str, description: str, example: str, more_keys: str = "") -> None:
+        """Describes the command.
+
+        Args:
+            command: The word behind `seglab`.
+            description: What it does.
+            example: A command line to begin with.
+            more_keys: Lines on the keys that matter to this command alone, each ended.
+        """
+        choices = "|".join(sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "base"))
+        super().__init__(
+            prog=f"seglab {command}",
+            description=description,
+            epilog=KEYS.format(choices=choices, more=more_keys, example=example),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="config keys, see below")
+
+    def error(self, message: str) -> Never:
+        """Raises what argparse would print behind its usage.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(f"{message}; `{self.prog} --help` says more")
 
 
 def compose_data(overrides: list[str]) -> DictConfig:
-    """Returns the training config with these overrides."""
+    """Returns the training config with these overrides.
+
+    Raises:
+        InputError: A word is no override, or a key that the dataset needs is not given.
+    """
+    for word in overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise InputError(f"{word} is no key of the config: write KEY=VALUE, as in data=voc9 data.root=PATH")
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides)
+    if missing := [f"data.{key}" for key, value in cfg.data.items_ex(resolve=False) if value == "???"]:
+        raise InputError(f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=VALUE' for key in missing)}")
     return cfg
+
+
+def quoted(value: str) -> str:
+    """Returns a text as Hydra's command line reads it back, in quotes where it needs them."""
+    if _PLAIN.fullmatch(value) and value.lower() not in _OF_ANOTHER_KIND:
+        return value
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # Hydra: a backslash counts only before a quote, or at the end
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f'"{escaped}"'

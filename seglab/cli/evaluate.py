@@ -25,8 +25,8 @@ def main() -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def compose_and_run(cfg: DictConfig) -> None:
     """Evaluates and prints the table of classes."""
-    result, folder = evaluate(cfg)
-    print_scores(result, folder)
+    with told_in_a_line("evaluate"):
+        print_scores(*evaluate(cfg))
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
@@ -78,6 +78,10 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
 def run_config(cfg: DictConfig, run: Path) -> DictConfig:
     """Returns the run's config with the values that the command line gives in its place."""
     run_cfg = load_config(run)
+    if cfg.data.root is not None and "root" not in run_cfg.data:
+        raise InputError(
+            f"data.root={cfg.data.root}: {run} was trained on data={run_cfg.data.name}, which has no folder"
+        )
     given = {"data": dict(cfg.data), "trainer": {"precision": cfg.trainer.precision}}
     with open_dict(run_cfg):
         for group, values in given.items():

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import cv2
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
@@ -68,15 +69,22 @@ class SegmentationDataModule(pl.LightningDataModule):
             raise InputError("\n".join(faults))
 
     def setup(self, stage: str | None = None) -> None:
-        """Check every file of all three splits, so that a bad one shows before the first epoch and not after it.
+        """Check every file, so that a bad one shows before the first epoch and not after it.
+
+        Args:
+            stage: a split, to check and read that alone; anything else stands for all three.
 
         Raises:
             InputError: naming all files at fault.
         """
-        if not self._readers:
-            self.source.check(SPLITS)
-            for split in SPLITS:
-                self._readers[split] = Reader(self.source, split, self.resize, split != "train", self.cache_mb)
+        splits = [split for split in ((stage,) if stage in SPLITS else SPLITS) if split not in self._readers]
+        if not splits:
+            return
+        self.source.check(splits)
+        for split in splits:
+            self._readers[split] = Reader(self.source, split, self.resize, split != "train", self.cache_mb)
+        if "train" in splits:
+            self._refuse_wide_crop(self._readers["train"].image_sizes)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -138,6 +146,14 @@ class SegmentationDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **options,
         )
+
+    def _refuse_wide_crop(self, sizes: np.ndarray) -> None:
+        height, width = sizes[sizes.max(1).argmax()].tolist()
+        if self.crop_size > 2 * max(height, width):
+            raise InputError(
+                f"data.crop_size={self.crop_size} is more than twice the largest training image, {width}x{height}: most of "
+                f"each crop would be reflected border; give at most {2 * max(height, width)}"
+            )
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

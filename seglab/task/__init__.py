@@ -1,6 +1,6 @@
 """Training and scoring: the LightningModule, its losses, metrics and callbacks."""
 
-from seglab.task.checkpoint_io import AtomicCheckpointIO
+from seglab.task.checkpoint_io import AtomicCheckpointIO, WithinEpochCheckpoint
 from seglab.task.evaluation import EvaluationWriter
 from seglab.task.losses import CrossEntropy
 from seglab.task.metrics_table import MetricsTable
@@ -18,4 +18,5 @@ __all__ = [
     "RandomState",
     "SegmentationTask",
     "Throughput",
+    "WithinEpochCheckpoint",
 ]

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 PREVIOUS = "-previous.ckpt"
@@ -41,3 +43,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+class WithinEpochCheckpoint(ModelCheckpoint):
+    """Saves after a training batch, but never after an epoch's last one.
+
+    From such a checkpoint Lightning would go on with the next epoch, and the validation, the row in metrics.csv and the
+    best.ckpt of this one would be missing. The epoch's own checkpoint follows the validation anyway.
+    """
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Saves if the time has come and the epoch goes on."""
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_batch_end(trainer, *args, **kwargs)

@@ -19,7 +19,7 @@ class CrossEntropy(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("class_weights", weights)  # in the checkpoint, as evaluation does not compute them again
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Returns the scalar loss of logits (b, num_classes, h, w) and mask int64 (b, h, w); 0 if nothing is scored."""

@@ -86,9 +86,10 @@ class SegmentationTask(pl.LightningModule):
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 
-    def on_train_epoch_start(self) -> None:
-        """Logs the learning rate that the epoch trains with."""
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Logs the learning rate that the epoch trains with; a run that goes on inside an epoch has no epoch start."""
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("lr", lr, on_step=False, on_epoch=True, reduce_fx="max")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Returns the loss of one batch of stacked samples."""

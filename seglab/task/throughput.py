@@ -16,7 +16,7 @@ class Throughput(pl.Callback):
 
     def __init__(self) -> None:
         self.images_seen, self.seconds = 0, 0.0
-        self._epoch_images, self._epoch_start = 0, 0.0
+        self._epoch_images, self._epoch_seconds, self._last = 0, 0.0, 0.0
 
     @property
     def images_per_second(self) -> float:
@@ -25,7 +25,7 @@ class Throughput(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
-        self._epoch_images, self._epoch_start = 0, time.perf_counter()
+        self._epoch_images, self._epoch_seconds, self._last = 0, 0.0, time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock of a run that goes on inside an epoch, which has no epoch start."""
@@ -34,14 +34,17 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
-        """Counts the batch, and closes the epoch's account before validation runs."""
+        """Counts the batch with its seconds, and closes the epoch's account before validation runs."""
+        now = time.perf_counter()
+        self._epoch_seconds += now - self._last
+        self.seconds += now - self._last
+        self._last = now
         count = len(batch["image"]) * trainer.world_size
         self.images_seen += count
         self._epoch_images += count
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            seconds = time.perf_counter() - self._epoch_start
-            self.seconds += seconds
-            values = {"train/images_per_second": self._epoch_images / seconds, "images_seen": float(self.images_seen)}
+            speed = self._epoch_images / self._epoch_seconds
+            values = {"train/images_per_second": speed, "images_seen": float(self.images_seen)}
             pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:

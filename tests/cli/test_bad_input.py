@@ -1,0 +1,159 @@
+"""Every mistake of a user ends before training, in a line that names what is wrong and what to do, with status 2."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglab.cli.main import run
+
+FOLDER = ["data=folder", "data.classes=[a,b,c]", "model=unet4", "model.width=0.02", "logger=csv", "data.crop_size=32"]
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capfd):
+    """Runs a command in this process and returns what it says on stderr; it must end with status 2."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    monkeypatch.setenv("SEGLAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def call(command, *words):
+        GlobalHydra.instance().clear()
+        given = command != "train" or any(word.startswith(("hydra.run.dir", "resume")) for word in map(str, words))
+        where = [] if given else [f"hydra.run.dir={tmp_path / 'run'}"]
+        with pytest.raises(SystemExit) as ended:
+            run(command, [*map(str, words), *where])
+        assert ended.value.code == 2
+        said = capfd.readouterr().err
+        assert "Traceback" not in said and "Error executing job" not in said
+        assert said.strip().startswith("error: ")
+        assert not (tmp_path / "run" / "checkpoints").exists(), "training has started"
+        return said
+
+    return call
+
+
+def edit(folder, kind, name, content):
+    path = folder / kind / name
+    path.write_bytes(content) if isinstance(content, bytes) else Image.fromarray(content).save(path)
+    return path
+
+
+def test_missing_root(refused, tmp_path):
+    assert "data.root is not given: add data.root=VALUE" in refused("train", *FOLDER)
+    said = refused("train", *FOLDER, f"data.root={tmp_path / 'nowhere'}")
+    assert str(tmp_path / "nowhere") in said
+
+
+def test_empty_split(refused, folder):
+    (folder / "train.txt").write_text("\n".join(f"p{i:02d}" for i in range(12)) + "\n")
+    (folder / "val.txt").write_text("")
+    (folder / "test.txt").write_text("p00\n")
+    said = refused("train", *FOLDER, f"data.root={folder}")
+    assert "val" in said and "empty" in said
+
+
+def test_image_without_label_and_label_without_image_are_both_listed(refused, folder):
+    (folder / "masks" / "p03.png").unlink()
+    (folder / "images" / "p07.jpg").unlink()
+    said = refused("train", *FOLDER, f"data.root={folder}")
+    assert "p03" in said and "p07" in said
+
+
+def test_sizes_that_differ(refused, folder):
+    path = edit(folder, "masks", "p05.png", np.zeros((40, 40), np.uint8))
+    said = refused("train", *FOLDER, f"data.root={folder}")
+    assert str(path) in said and "40x40" in said and "48x40" in said
+
+
+def test_label_value_outside_the_table(refused, folder):
+    mask = np.zeros((40, 48), np.uint8)
+    mask[0, :7] = 77
+    path = edit(folder, "masks", "p02.png", mask)
+    said = refused("train", *FOLDER, f"data.root={folder}")
+    assert str(path) in said and "77" in said and "7 " in said
+
+
+def test_all_faults_of_a_dataset_are_listed_truncated_and_empty_files_too(refused, folder):
+    whole = (folder / "images" / "p01.jpg").read_bytes()
+    truncated = edit(folder, "images", "p01.jpg", whole[: len(whole) // 2])
+    empty = edit(folder, "images", "p04.jpg", b"")
+    said = refused("train", *FOLDER, f"data.root={folder}")
+    assert str(truncated) in said and str(empty) in said
+    assert len(said.strip().splitlines()) == 2
+
+
+def test_unreadable_checkpoint(refused, trained, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    best = copy / "checkpoints" / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:1000])
+    said = refused("evaluate", f"run={copy}")
+    assert str(best) in said and "damaged" in said
+    said = refused("evaluate", f"run={copy}", "checkpoint=nothing.ckpt")
+    assert "nothing.ckpt does not exist" in said
+
+
+def test_a_folder_that_is_no_run(refused, tmp_path):
+    assert "is not a run folder" in refused("evaluate", f"run={tmp_path}")
+    assert "is not a run folder" in refused("train", f"resume={tmp_path}")
+    assert "run is not given" in refused("evaluate")
+
+
+def test_another_dataset_of_other_classes(refused, trained, folder):
+    said = refused("evaluate", f"run={trained}", f"data.root={folder}")
+    assert "data.root" in said
+
+
+def test_wrong_monitor(refused):
+    said = refused("train", "logger=csv", "callbacks.best.monitor=val/mioo")
+    assert "callbacks.best.monitor=val/mioo" in said and "did you mean val/miou" in said
+    said = refused("train", "logger=csv", "scheduler=plateau", "scheduler.monitor=val/los")
+    assert "scheduler.monitor=val/los" in said and "did you mean val/loss" in said
+
+
+def test_unknown_config_keys_and_choices_get_the_nearest_name(refused):
+    assert "did you mean optimizer.lr" in refused("train", "optimizer.lrr=1")
+    assert "did you mean model" in refused("train", "modle=unet6")
+    assert "did you mean unet6" in refused("train", "model=unet66")
+    assert "did you mean split" in refused("evaluate", "run=x", "splitt=val")
+    said = refused("train", "augment=albu", "+augment.transforms.rotate.limitt=3", "logger=csv")
+    assert "limitt" in said
+
+
+def test_values_that_make_no_sense(refused):
+    assert "data.batch_size=0" in refused("train", "data.batch_size=0", "logger=csv")
+    said = refused("train", "data.crop=middle", "logger=csv")
+    assert "data.crop=middle" in said and "center" in said
+    assert "protocol=half" in refused("train", "protocol=half", "logger=csv")
+    assert "trainer.limit_val_batches=0" in refused("train", "trainer.limit_val_batches=0", "logger=csv")
+    assert "trainer.precision" in refused("train", "trainer.precision=17", "logger=csv")
+    assert "data.batch_size=abc" in refused("train", "data.batch_size=abc", "logger=csv")
+
+
+def test_crop_larger_than_allowed(refused, folder):
+    said = refused("train", *FOLDER, f"data.root={folder}", "data.crop_size=4096")
+    assert "data.crop_size=4096" in said and "48x40" in said
+
+
+def test_weights_list_of_the_wrong_length(refused):
+    said = refused("train", "loss.class_weights=[1,2,3]", "logger=csv")
+    assert "loss.class_weights has 3 weights for 9 classes" in said
+    assert "loss.class_weights=area" in refused("train", "loss.class_weights=area", "logger=csv")
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(refused, trained):
+    before = (trained / "summary.json").read_text()
+    said = refused("train", "logger=csv", f"hydra.run.dir={trained}")
+    assert "already holds a run" in said and "resume=" in said
+    assert (trained / "summary.json").read_text() == before
+
+
+def test_as_a_user_sees_it(command, tmp_path):
+    done = command("train.py", "data=voc9", "data.root=/nowhere", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and done.stderr.strip().count("\n") == 0
+    done = command("-m", "seglab", "tarin")
+    assert done.returncode == 2 and "did you mean train" in done.stderr

@@ -1,0 +1,93 @@
+"""What evaluate.py says of a run, against the figures recomputed from its own files and the raw label images."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+VOC_VALUES = [0, 8, 9, 10, 12, 13, 15, 17, 18]  # background, cat, chair, cow, dog, horse, person, sheep, sofa
+
+
+@pytest.fixture(scope="module")
+def voc_subset(voc9_288, tmp_path_factory):
+    """Some of the real photographs: 8 to train, 5 to validate, 9 to test."""
+    root = tmp_path_factory.mktemp("voc") / "voc9_subset"
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    for split, count in (("train", 8), ("val", 5), ("test", 9)):
+        names = (voc9_288 / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()[:count]
+        (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
+        for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):
+            (root / folder).mkdir(exist_ok=True)
+            for name in names:
+                shutil.copy(voc9_288 / folder / f"{name}{suffix}", root / folder)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(command, voc_subset, tmp_path_factory):
+    """A pocket network trained for an epoch on shrunk photographs, scored at the labels' own size."""
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    words = ["data=voc9", f"data.root={voc_subset}", "data.resize=72", "data.crop_size=64", "data.batch_size=4"]
+    words += ["model=unet4", "model.width=0.05", "trainer.max_epochs=1", "logger=csv", f"hydra.run.dir={folder}"]
+    done = command("train.py", *words)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def recomputed_miou(predictions, root):
+    """mIoU from the PNGs of predictions and of VOC's labels alone."""
+    confusion = np.zeros((9, 9), int)
+    for path in predictions.glob("*.png"):
+        preds = np.array(Image.open(path))
+        raw = np.array(Image.open(root / "SegmentationClass" / path.name))
+        assert preds.shape == raw.shape
+        for label, value in enumerate(VOC_VALUES):
+            for predicted in range(9):
+                confusion[label, predicted] += int(((raw == value) & (preds == predicted)).sum())
+    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    return np.mean(np.diag(confusion)[union > 0] / union[union > 0])
+
+
+@pytest.mark.parametrize("protocol", ["full", "center_crop"])
+def test_miou_is_that_of_the_written_predictions_and_the_same_for_any_batch_size(command, run, voc_subset, protocol):
+    found = []
+    for batch_size in (1, 7):
+        words = ["evaluate.py", f"run={run}", f"protocol={protocol}", f"data.batch_size={batch_size}"]
+        done = command(*words)
+        assert done.returncode == 0, done.stderr
+        folder = run / "evaluation" / ("test" if protocol == "full" else "test-center_crop")
+        assert done.stdout.splitlines()[-1] == str(folder)
+        result = json.loads((folder / "metrics.json").read_text())
+        assert (result["protocol"], result["split"], result["num_images"]) == (protocol, "test", 9)
+        found.append(result["miou"])
+        assert result["miou"] == pytest.approx(recomputed_miou(folder / "predictions", voc_subset), abs=1e-6)
+        stored = np.load(folder / "confusion.npz")
+        assert stored["confusion"].shape == (9, 9, 9) and len(stored["names"]) == 9
+        assert len(list((folder / "overlays").glob("*.png"))) == 9
+        assert Image.open(folder / "confusion.png").size[0] > 300
+        for name, iou in result["iou"].items():
+            assert f"{name}" in done.stdout and (iou is None or f"{iou:.4f}" in done.stdout)
+    assert found[0] == found[1]
+    left_out = (np.array(Image.open(next((folder / "predictions").glob("*.png")))) == 255).any()
+    assert left_out == (protocol == "center_crop")
+
+
+def test_evaluating_again_gives_the_figure_of_the_end_of_training(command, run):
+    summary = json.loads((run / "summary.json").read_text())
+    done = command("evaluate.py", f"run={run}", "overlays=false")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
+    assert again["miou"] == pytest.approx(summary["test_miou"], abs=1e-9)
+
+
+def test_another_dataset_and_checkpoint_go_to_folders_of_their_own(command, run, voc_subset, tmp_path):
+    before = (run / "evaluation" / "test" / "metrics.json").read_text()
+    other = tmp_path / "other"
+    shutil.copytree(voc_subset, other)
+    done = command("evaluate.py", f"run={run}", f"data.root={other}", "split=val", "checkpoint=last")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((run / "evaluation" / "val-last-other" / "metrics.json").read_text())
+    assert (result["split"], result["num_images"]) == ("val", 5)
+    assert (run / "evaluation" / "test" / "metrics.json").read_text() == before
