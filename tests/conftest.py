@@ -13,7 +13,14 @@ SHARED = ROOT.parent / "shared"
 
 # A network that trains in a second: a width of a few channels and the four-stage U-Net.
 POCKET = ["model=unet4", "model.width=0.02", "logger=csv"]
-SMALL_SHAPES = ["data=shapes", "data.source.train=12", "data.source.val=4", "data.source.test=4", "data.crop_size=32", "data.batch_size=4"]
+SMALL_SHAPES = [
+    "data=shapes",
+    "data.source.train=12",
+    "data.source.val=4",
+    "data.source.test=4",
+    "data.crop_size=32",
+    "data.batch_size=4",
+]
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +54,32 @@ def command(environment):
         return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
     return run
+
+
+@pytest.fixture
+def call(environment, monkeypatch, capfd):
+    """Runs a command in this process, which spares its imports; returns status, stdout and stderr."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from seglab.cli.main import run
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SEGLAB_CACHE_DIR", environment["SEGLAB_CACHE_DIR"])
+    monkeypatch.setenv("COLUMNS", environment["COLUMNS"])
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+
+    def run_here(name, *words):
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        status = 0
+        try:
+            run(name, [str(word) for word in words])
+        except SystemExit as ended:
+            status = ended.code
+        said = capfd.readouterr()
+        return status, said.out, said.err
+
+    return run_here
 
 
 @pytest.fixture(scope="session")

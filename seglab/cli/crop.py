@@ -58,8 +58,9 @@ def write_dataset(cfg: DictConfig, out: Path) -> None:
     from seglab.data.reader import Reader
     from seglab.data.source import SPLITS
 
-    source = build_datamodule(cfg).source
-    source.check(SPLITS)
+    datamodule = build_datamodule(cfg)
+    datamodule.setup()
+    source = datamodule.source
     readers = {split: Reader(source, split, cfg.data.resize, cache_mb=0) for split in SPLITS}
     jobs = [(split, i, name) for split, reader in readers.items() for i, name in enumerate(flat_names(split, reader))]
     try:

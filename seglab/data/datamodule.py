@@ -77,7 +77,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         Raises:
             InputError: naming all files at fault.
         """
-        splits = [split for split in ((stage,) if stage in SPLITS else SPLITS) if split not in self._readers]
+        wanted = [split for split in SPLITS if split == stage] or SPLITS
+        splits = [split for split in wanted if split not in self._readers]
         if not splits:
             return
         self.source.check(splits)

@@ -5,6 +5,7 @@ A confusion matrix is int64 (K, K), rows the labels and columns the predictions,
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 
@@ -38,3 +39,26 @@ def mean_iou(confusion: Tensor) -> float:
 def pixel_accuracy(confusion: Tensor) -> float:
     """Returns the share of scored pixels that are predicted right, in [0, 1]; NaN if none is scored."""
     return float(confusion.diagonal().sum().double() / confusion.sum().double())
+
+
+class WeightedMean(Metric):
+    """Mean over all processes that keeps NaN, so that a divergence shows; it is NaN without any weight, too.
+
+    The MeanMetric of torchmetrics 1.9 either drops NaN or, with `nan_strategy="disable"`, the weights.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("mean_value", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("weight", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: Tensor | float) -> None:
+        """Adds a scalar with its weight."""
+        self.mean_value += value * weight
+        self.weight += weight
+
+    def compute(self) -> Tensor:
+        """Returns the mean of all values so far."""
+        return self.mean_value / self.weight

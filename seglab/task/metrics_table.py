@@ -24,6 +24,7 @@ class MetricsTable(Checkpoint):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.rows: dict[int, dict[str, str]] = {}
+        self._validated = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reads the rows of the epochs that the resumed checkpoint contains."""
@@ -32,9 +33,15 @@ class MetricsTable(Checkpoint):
                 rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
             self.rows = {epoch: row for epoch, row in rows.items() if epoch < trainer.current_epoch}
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Notes that the epoch has scores."""
+        self._validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Adds the epoch's row."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        """Adds the epoch's row; the trainer still holds the scores of the last validation, even of an earlier epoch."""
+        logged = trainer.callback_metrics.items()
+        values = {name: float(value) for name, value in logged if self._validated or not name.startswith("val/")}
+        self._validated = False
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step} | values
         if trainer.is_global_zero:
             self.rows[trainer.current_epoch] = {name: str(value) for name, value in row.items()}

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from seglab.errors import InputError
-from seglab.task.metrics import confusion_matrix, iou_per_class, mean_iou
+from seglab.task.metrics import WeightedMean, confusion_matrix, iou_per_class, mean_iou
 
 
 def gathered_confusion(metric: MulticlassJaccardIndex) -> Tensor:
@@ -58,8 +57,9 @@ class SegmentationTask(pl.LightningModule):
         self.scheduler = scheduler
         self.monitor = monitor
         num_classes = len(self.class_names)
-        self.train_loss, self.train_jaccard = MeanMetric(nan_strategy="disable"), self._jaccard(num_classes)
-        self.val_loss, self.val_jaccard = MeanMetric(nan_strategy="disable"), self._jaccard(num_classes)
+        self.train_loss, self.train_jaccard = WeightedMean(), self._jaccard(num_classes)
+        self.val_loss, self.val_jaccard = WeightedMean(), self._jaccard(num_classes)
+        self._validated = False
         self.train_loss.persistent(True)  # a run that is cut inside an epoch goes on with the sums of its first part
         self.train_jaccard.persistent(True)
 
@@ -75,13 +75,13 @@ class SegmentationTask(pl.LightningModule):
         optimizer = self.optimizer(self.model.parameters())
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        config = {"scheduler": self.scheduler(optimizer), "interval": "epoch", "monitor": self.monitor}
+        config = {"scheduler": self.scheduler(optimizer), "interval": "epoch", "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
         """Steps a scheduler, but one on a plateau only in `on_train_epoch_end`.
 
-        Lightning steps those after the checkpoint is written, which would lose the step on resuming.
+        Lightning would step those after the checkpoint is written, which would lose the step on resuming.
         """
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
@@ -101,24 +101,27 @@ class SegmentationTask(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Logs the epoch's training loss and mIoU, and steps a scheduler on a plateau."""
-        self._refuse_divergence()
-        self.log("train/loss", self.train_loss.compute(), prog_bar=True)
+        """Logs the epoch's training loss and mIoU, and steps a scheduler on a plateau if its value is new."""
+        loss = self.train_loss.compute()
+        self._refuse_divergence("train/loss", loss)
+        self.log("train/loss", loss, prog_bar=True)
         self.log("train/miou", mean_iou(gathered_confusion(self.train_jaccard)), prog_bar=True)
         self.train_loss.reset()
         self.train_jaccard.reset()
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, ReduceLROnPlateau):
+        if isinstance(scheduler, ReduceLROnPlateau) and (self._validated or not self.monitor.startswith("val/")):
             scheduler.step(self.trainer.callback_metrics[self.monitor])
+        self._validated = False
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps a network that has diverged from replacing the last good checkpoint."""
-        self._refuse_divergence()
+        if self.train_loss.update_called:
+            self._refuse_divergence("train/loss", self.train_loss.compute())
 
-    def _refuse_divergence(self) -> None:
-        if self.train_loss.update_called and not math.isfinite(float(self.train_loss.compute())):
+    def _refuse_divergence(self, name: str, loss: Tensor) -> None:
+        if not math.isfinite(float(loss)):
             raise InputError(
-                f"train/loss is {float(self.train_loss.compute())} in epoch {self.current_epoch + 1}: it diverged. "
+                f"{name} is {float(loss)} in epoch {self.current_epoch}: the training diverged. "
                 "The checkpoints of the epochs before are kept; try a smaller optimizer.lr"
             )
 
@@ -140,9 +143,12 @@ class SegmentationTask(pl.LightningModule):
             self.val_jaccard.update(logits.argmax(0), mask)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs loss, mIoU and the IoU of each class over the whole split."""
-        self.log("val/loss", self.val_loss.compute(), prog_bar=True)
-        confusion = gathered_confusion(self.val_jaccard)
+        """Logs loss, mIoU and the IoU of each class over the whole split; refuses a network that has diverged."""
+        loss, confusion = self.val_loss.compute(), gathered_confusion(self.val_jaccard)
+        self._validated = not self.trainer.sanity_checking
+        if self._validated and self.trainer.state.fn == "fit" and confusion.any():  # without a label there is no loss
+            self._refuse_divergence("val/loss", loss)
+        self.log("val/loss", loss, prog_bar=True)
         self.log("val/miou", mean_iou(confusion), prog_bar=True)
         iou = iou_per_class(confusion).tolist()
         self.log_dict({f"val/iou/{name}": value for name, value in zip(self.class_names, iou, strict=True)})

@@ -51,14 +51,13 @@ def recomputed_miou(predictions, root):
 
 
 @pytest.mark.parametrize("protocol", ["full", "center_crop"])
-def test_miou_is_that_of_the_written_predictions_and_the_same_for_any_batch_size(command, run, voc_subset, protocol):
+def test_miou_is_that_of_the_written_predictions_and_the_same_for_any_batch_size(call, run, voc_subset, protocol):
     found = []
     for batch_size in (1, 7):
-        words = ["evaluate.py", f"run={run}", f"protocol={protocol}", f"data.batch_size={batch_size}"]
-        done = command(*words)
-        assert done.returncode == 0, done.stderr
+        status, out, err = call("evaluate", f"run={run}", f"protocol={protocol}", f"data.batch_size={batch_size}")
+        assert status == 0, err
         folder = run / "evaluation" / ("test" if protocol == "full" else "test-center_crop")
-        assert done.stdout.splitlines()[-1] == str(folder)
+        assert out.splitlines()[-1] == str(folder)
         result = json.loads((folder / "metrics.json").read_text())
         assert (result["protocol"], result["split"], result["num_images"]) == (protocol, "test", 9)
         found.append(result["miou"])
@@ -68,7 +67,7 @@ def test_miou_is_that_of_the_written_predictions_and_the_same_for_any_batch_size
         assert len(list((folder / "overlays").glob("*.png"))) == 9
         assert Image.open(folder / "confusion.png").size[0] > 300
         for name, iou in result["iou"].items():
-            assert f"{name}" in done.stdout and (iou is None or f"{iou:.4f}" in done.stdout)
+            assert f"{name}" in out and (iou is None or f"{iou:.4f}" in out)
     assert found[0] == found[1]
     left_out = (np.array(Image.open(next((folder / "predictions").glob("*.png")))) == 255).any()
     assert left_out == (protocol == "center_crop")
@@ -82,12 +81,12 @@ def test_evaluating_again_gives_the_figure_of_the_end_of_training(command, run):
     assert again["miou"] == pytest.approx(summary["test_miou"], abs=1e-9)
 
 
-def test_another_dataset_and_checkpoint_go_to_folders_of_their_own(command, run, voc_subset, tmp_path):
+def test_another_dataset_and_checkpoint_go_to_folders_of_their_own(call, run, voc_subset, tmp_path):
     before = (run / "evaluation" / "test" / "metrics.json").read_text()
     other = tmp_path / "other"
     shutil.copytree(voc_subset, other)
-    done = command("evaluate.py", f"run={run}", f"data.root={other}", "split=val", "checkpoint=last")
-    assert done.returncode == 0, done.stderr
+    status, _, err = call("evaluate", f"run={run}", f"data.root={other}", "split=val", "checkpoint=last")
+    assert status == 0, err
     result = json.loads((run / "evaluation" / "val-last-other" / "metrics.json").read_text())
     assert (result["split"], result["num_images"]) == ("val", 5)
     assert (run / "evaluation" / "test" / "metrics.json").read_text() == before
