@@ -1,0 +1,104 @@
+"""How close `train.py` comes to the machine: images per second of unet6 against two plain loops, in one run.
+
+    python benchmarks/throughput.py [--root PATH] [--rounds 3]
+
+The rounds interleave the three, so that a noisy machine is noisy for all; each figure is the median of its rounds.
+
+- float32: a plain loop, float32, contiguous memory, one batch in memory over and over.
+- fastest: the same loop in the precision that trainer.precision=auto chooses here, in channels_last memory.
+- train.py: the command, with reading, augmenting (albu), metrics and logging; the second epoch of two short ones.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from seglab.cli.build import build_model, resolve_precision
+from seglab.cli.mistakes import CONF
+from seglab.cli.resolvers import register_resolvers
+from seglab.task import CrossEntropy
+
+REPOSITORY = CONF.parent
+BATCH_SIZE, SIZE = 8, 256
+
+
+def plain_loop(batches: int, precision: str, memory_format: torch.memory_format) -> float:
+    """Returns images per second of forward, loss, backward and Adam on one batch in memory, after two warm-up steps."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", ["model=unet6", "data=voc9", "data.root=."])
+    model = build_model(cfg, [0.5] * 3, [0.25] * 3).to(device, memory_format=memory_format)
+    optimizer = torch.optim.Adam(model.parameters())
+    loss = CrossEntropy(cfg.data.ignore_index)
+    image = torch.randint(0, 256, (BATCH_SIZE, 3, SIZE, SIZE), dtype=torch.uint8, device=device)
+    mask = torch.randint(0, 10, (BATCH_SIZE, SIZE, SIZE), device=device)
+    for step in range(batches + 2):
+        if step == 2:
+            synchronize()
+            start = time.perf_counter()
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            value = loss(model(image), mask)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    synchronize()
+    return batches * BATCH_SIZE / (time.perf_counter() - start)
+
+
+def synchronize() -> None:
+    """Waits for a GPU to finish."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def train_command(batches: int, root: str | None) -> tuple[float, dict]:
+    """Returns images per second of the second epoch of a run, and the run's summary."""
+    data = ["data=voc9", f"data.root={root}"] if root else ["data=shapes"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "train.py", "model=unet6", "augment=albu", *data, f"data.crop_size={SIZE}"]
+        command += [f"data.batch_size={BATCH_SIZE}", "trainer.max_epochs=2", f"trainer.limit_train_batches={batches}"]
+        command += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", f"hydra.run.dir={folder}/run"]
+        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+        with Path(folder, "run", "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        summary = json.loads(Path(folder, "run", "summary.json").read_text())
+    return float(rows[1]["train/images_per_second"]), summary
+
+
+def main() -> None:
+    """Measures and prints the three speeds and the ratios between them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="photographs in VOC's layout; made scenes if not given")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=8, help="batches of 8 in each measurement")
+    arguments = parser.parse_args()
+    register_resolvers()
+    precision = resolve_precision("auto", "auto")
+    speeds: dict[str, list[float]] = {"float32": [], "fastest": [], "train.py": []}
+    for number in range(arguments.rounds):
+        speeds["float32"].append(plain_loop(arguments.batches, "32-true", torch.contiguous_format))
+        speeds["fastest"].append(plain_loop(arguments.batches, precision, torch.channels_last))
+        speed, summary = train_command(arguments.batches, arguments.root)
+        speeds["train.py"].append(speed)
+        latest = "  ".join(f"{name} {values[-1]:.2f}" for name, values in speeds.items())
+        print(f"round {number + 1}: {latest}", flush=True)
+    median = {name: statistics.median(values) for name, values in speeds.items()}
+    machine = f"{torch.get_num_threads()} threads, {summary['device']}, torch {torch.__version__}"
+    print(f"unet6, {SIZE} x {SIZE}, batch {BATCH_SIZE}, {machine}")
+    print(f"train.py ran in {summary['precision']}, {summary['memory_format']}")
+    print("images/s: " + "  ".join(f"{name} {value:.2f}" for name, value in median.items()))
+    print(f"train.py / float32 {median['train.py'] / median['float32']:.2f}")
+    print(f"train.py / fastest {median['train.py'] / median['fastest']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
