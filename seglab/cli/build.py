@@ -92,7 +92,7 @@ def build_task(
 
 
 def resolve_precision(precision: str | int, accelerator: str) -> str | int:
-    """Returns the trainer's precision; `auto` becomes bf16-mixed where the hardware has bf16 matrix units, else 32-true.
+    """Returns the trainer's precision; `auto` becomes bf16-mixed where there are bf16 matrix units, else 32-true.
 
     A CPU needs AMX for that: with AVX-512's bf16 alone, float32 in channels_last memory is the faster one.
     """

@@ -152,8 +152,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         height, width = sizes[sizes.max(1).argmax()].tolist()
         if self.crop_size > 2 * max(height, width):
             raise InputError(
-                f"data.crop_size={self.crop_size} is more than twice the largest training image, {width}x{height}: most "
-                f"of each crop would be reflected border; give at most {2 * max(height, width)}"
+                f"data.crop_size={self.crop_size} is over twice the largest training image, {width}x{height}: most of "
+                f"each crop would be reflected border; give at most {2 * max(height, width)}"
             )
 
     def _rank(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from seglab.cli.build import build_callbacks, build_datamodule, build_task, buil
 from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 
-RUNGS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+RUNGS = sorted(path.stem for path in (CONF / "experiment").glob("phase*.yaml"))
 # Crops of one deepest pixel and two images, since the widest networks have 340 million parameters.
 SMALL = ["data.source.train=4", "data.source.val=2", "data.source.test=2", "data.crop_size=64", "data.batch_size=2"]
 SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
