@@ -59,7 +59,7 @@ def write_dataset(cfg: DictConfig, out: Path) -> None:
     from seglab.data.source import SPLITS
 
     datamodule = build_datamodule(cfg)
-    datamodule.setup()
+    datamodule.setup("fit")
     source = datamodule.source
     readers = {split: Reader(source, split, cfg.data.resize, cache_mb=0) for split in SPLITS}
     jobs = [(split, i, name) for split, reader in readers.items() for i, name in enumerate(flat_names(split, reader))]

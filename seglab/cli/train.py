@@ -119,7 +119,7 @@ def fit_and_test(cfg: DictConfig, run: Path, start: float) -> None:
     quiet()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
-    datamodule.setup()
+    datamodule.setup("fit")
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if cfg.data.normalize:
         mean, std = datamodule.statistics.mean, datamodule.statistics.std

@@ -72,19 +72,18 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Check every file, so that a bad one shows before the first epoch and not after it.
 
         Args:
-            stage: a split, to check and read that alone; anything else stands for all three.
+            stage: a split, to check and read that alone; anything else stands for all three, and "fit" holds the
+                crops against the images, too.
 
         Raises:
             InputError: naming all files at fault.
         """
         wanted = [split for split in SPLITS if split == stage] or SPLITS
-        splits = [split for split in wanted if split not in self._readers]
-        if not splits:
-            return
-        self.source.check(splits)
+        if splits := [split for split in wanted if split not in self._readers]:
+            self.source.check(splits)
         for split in splits:
             self._readers[split] = Reader(self.source, split, self.resize, split != "train", self.cache_mb)
-        if "train" in splits:
+        if stage == "fit":
             self._refuse_wide_crop(self._readers["train"].image_sizes)
 
     @cached_property

@@ -1,6 +1,6 @@
 """Training and scoring: the LightningModule, its losses, metrics and callbacks."""
 
-from seglab.task.checkpoint_io import AtomicCheckpointIO, WithinEpochCheckpoint
+from seglab.task.checkpoint_io import AtomicCheckpointIO, RunCheckpoint, WithinEpochCheckpoint
 from seglab.task.evaluation import EvaluationWriter
 from seglab.task.losses import CrossEntropy
 from seglab.task.metrics_table import MetricsTable
@@ -16,6 +16,7 @@ __all__ = [
     "MetricsTable",
     "PredictionStrips",
     "RandomState",
+    "RunCheckpoint",
     "SegmentationTask",
     "Throughput",
     "WithinEpochCheckpoint",

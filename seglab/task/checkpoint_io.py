@@ -45,8 +45,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.close(folder)
 
 
-class WithinEpochCheckpoint(ModelCheckpoint):
-    """Saves after a training batch, but never after an epoch's last one.
+class RunCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that a resumed run takes up where its folder is now.
+
+    Lightning's own forgets the best score where the folder was moved or copied, and the next epoch would replace
+    best.ckpt.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the state with its paths in this folder."""
+        here, there = self.dirpath, state_dict["dirpath"]
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {moved(path): score for path, score in value.items()}
+            return value.replace(there, here, 1) if isinstance(value, str) and value.startswith(there) else value
+
+        super().load_state_dict({name: moved(value) for name, value in state_dict.items()})
+
+
+class WithinEpochCheckpoint(RunCheckpoint):
+    """Saves a run after a training batch, but never after an epoch's last one.
 
     From such a checkpoint Lightning would go on with the next epoch, and the validation, the row in metrics.csv and the
     best.ckpt of this one would be missing. The epoch's own checkpoint follows the validation anyway.

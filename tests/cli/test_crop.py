@@ -180,7 +180,7 @@ def test_other_content_is_refused_and_left_alone(seglab_crop, keys, folder, tmp_
 
     refused([*keys, "data.crop_size=24", "-o", out], "other settings (crop_size 32 there and 24 here)")
     refused([*keys, "data.resize=36", "-o", out], "resize None there and 36 here")
-    refused([*keys, "data.crop_size=500", "-o", tmp_path / "new"], "data.crop_size=500 is more than twice the largest")
+    refused([*keys, "data.crop_size=500", "-o", tmp_path / "new"], "data.crop_size=500 is over twice the largest")
     refused([*keys, "-o", folder], "holds something else than crops (it has no crop.json)")
     refused([*keys, "-o", out / "crop.json"], "holds something else than crops")
     refused([*keys, "-o", folder / "images/crops"], "lies among the files of the dataset that is read")

@@ -16,6 +16,7 @@ from seglab.task import (
     MetricsTable,
     PredictionStrips,
     RandomState,
+    RunCheckpoint,
     Throughput,
     WithinEpochCheckpoint,
 )
@@ -258,3 +259,14 @@ def test_predictions_have_the_label_s_size_where_the_image_is_shrunk(make_task, 
     evaluate(make_task(), make_data(resize=10, crop_size=10), make_trainer, writer)
     assert {Image.open(path).size for path in Path(tmp_path / "out" / "predictions").iterdir()} == {(24, 24)}
     assert not (tmp_path / "out" / "overlays").exists()
+
+
+def test_a_checkpoint_callback_takes_up_the_best_score_where_the_folder_was_moved():
+    saved = {"dirpath": "/old/checkpoints", "best_model_score": torch.tensor(0.5), "kth_value": torch.tensor(0.5)}
+    saved |= {"best_model_path": "/old/checkpoints/best.ckpt", "kth_best_model_path": "/old/checkpoints/best.ckpt"}
+    saved |= {"best_k_models": {"/old/checkpoints/best.ckpt": torch.tensor(0.5)}, "last_model_path": ""}
+    callback = RunCheckpoint("/new/checkpoints", monitor="val/miou", mode="max")
+    callback.load_state_dict(saved)
+    assert callback.best_model_score == 0.5
+    assert callback.best_model_path == "/new/checkpoints/best.ckpt"
+    assert list(callback.best_k_models) == ["/new/checkpoints/best.ckpt"]
