@@ -26,7 +26,9 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
 
     data = cfg.data
     with refuse_unknown_arguments():
-        transforms = [instantiate(node) for node in cfg.augment.transforms.values() if node is not None]
+        transforms = [
+            instantiate(node, _convert_="all") for node in cfg.augment.transforms.values() if node is not None
+        ]
     return SegmentationDataModule(
         source=instantiate(data.source, _convert_="all"),
         resize=data.resize,
@@ -56,7 +58,7 @@ def class_weights(cfg: DictConfig, datamodule: "SegmentationDataModule") -> list
     Raises:
         InputError: The list has another length than the classes, or the rule is unknown.
     """
-    weights, count = cfg.loss.class_weights, cfg.data.num_classes
+    weights, count = cfg.loss.get("class_weights"), cfg.data.num_classes
     if weights is None:
         return None
     if weights == "inverse_area":
@@ -70,6 +72,8 @@ def class_weights(cfg: DictConfig, datamodule: "SegmentationDataModule") -> list
         raise InputError(
             f"loss.class_weights has {len(weights)} weights for {count} classes: give one for each of {names}"
         )
+    if not all(isinstance(weight, int | float) for weight in weights):
+        raise InputError(f"loss.class_weights={list(weights)}: give numbers")
     return [float(weight) for weight in weights]
 
 
@@ -79,13 +83,15 @@ def build_task(
     """Builds the LightningModule around the network, with its loss, optimizer and scheduler."""
     from seglab.task import SegmentationTask
 
+    # Lightning clips no gradients of a fused optimizer in mixed precision.
+    clipping = {"fused": False} if cfg.trainer.gradient_clip_val and "fused" in cfg.optimizer else {}
     scheduler = {key: value for key, value in cfg.scheduler.items() if key != "monitor"}
     return SegmentationTask(
         build_model(cfg, mean, std),
-        instantiate(cfg.loss, class_weights=weights),
+        instantiate(cfg.loss, _convert_="all", **({} if weights is None else {"class_weights": weights})),
         list(cfg.data.class_names),
         cfg.data.ignore_index,
-        instantiate(cfg.optimizer, _convert_="all"),
+        instantiate(cfg.optimizer, _convert_="all", **clipping),
         instantiate(scheduler, _convert_="all") if scheduler else None,
         cfg.scheduler.get("monitor", "val/loss"),
     )

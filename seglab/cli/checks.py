@@ -5,13 +5,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from seglab.cli.run_folder import load_config
 from seglab.errors import InputError
 
 LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_second", "val/loss", "val/miou")
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Refuses a monitor that nobody logs, a validation that is switched off, and a folder that holds a run.
+    """Refuses a monitor that nobody logs, a validation or test that is switched off, and a folder of another run.
 
     Raises:
         InputError: The first of these.
@@ -27,6 +28,15 @@ def check_config(cfg: DictConfig) -> None:
         raise InputError(
             "trainer.limit_val_batches=0 leaves no validation to choose the best checkpoint by: give 1 or more"
         )
+    if cfg.trainer.limit_test_batches == 0:
+        raise InputError("trainer.limit_test_batches=0 leaves nothing to test the best checkpoint on: give 1 or more")
+    epochs, every = cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
+    if isinstance(epochs, int) and isinstance(every, int) and 0 <= epochs < every:
+        raise InputError(
+            f"trainer.check_val_every_n_epoch={every} is over trainer.max_epochs={epochs}: no epoch would be validated"
+        )
+    if cfg.resume is not None and load_config(Path(cfg.resume)).model != cfg.model:
+        raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
     if cfg.resume is None and (Path(cfg.run_dir) / "checkpoints").exists():
         raise InputError(
             f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"

@@ -38,16 +38,14 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     Raises:
         InputError: No run folder, checkpoint, split or dataset of the same classes.
     """
-    run = Path(cfg.run)
+    run = Path(str(cfg.run))
     run_cfg = run_config(cfg, run)
     checkpoint = checkpoint_path(run, str(cfg.checkpoint))
     state = load_checkpoint(checkpoint)
     if cfg.split not in SPLITS:
         raise InputError(f"split={cfg.split} is unknown: give one of {', '.join(SPLITS)}")
 
-    import pytorch_lightning as pl
-
-    from seglab.cli.build import build_datamodule, build_task, resolve_precision
+    from seglab.cli.build import build_datamodule, build_task
     from seglab.cli.train import quiet
     from seglab.task import EvaluationWriter
 
@@ -58,10 +56,25 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         None if run_cfg.loss.class_weights is None else [1.0] * run_cfg.data.num_classes
     )  # overwritten by the state
     task = build_task(run_cfg, [0.0] * 3, [1.0] * 3, weights)
-    task.load_state_dict(state["state_dict"])
+    try:
+        task.load_state_dict(state["state_dict"])
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{checkpoint} is not of this run's network: {str(error).splitlines()[0]}") from None
     folder = run / "evaluation" / evaluation_name(cfg)
     writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays)
-    trainer = pl.Trainer(
+    trainer = build_evaluator(cfg, run_cfg, writer)
+    trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
+    return writer.result, folder
+
+
+def build_evaluator(cfg: DictConfig, run_cfg: DictConfig, writer: Any) -> Any:
+    """Returns a trainer on one device that tests and logs nowhere."""
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    from seglab.cli.build import resolve_precision
+
+    options = dict(
         accelerator=cfg.trainer.accelerator,
         devices=1,
         precision=resolve_precision(run_cfg.trainer.precision, cfg.trainer.accelerator),
@@ -71,8 +84,10 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
-    return writer.result, folder
+    try:
+        return pl.Trainer(**options)
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"trainer: {error}") from None
 
 
 def run_config(cfg: DictConfig, run: Path) -> DictConfig:
@@ -95,12 +110,14 @@ def run_config(cfg: DictConfig, run: Path) -> DictConfig:
 def evaluation_name(cfg: DictConfig) -> str:
     """Returns the split's name, followed by whatever differs from the run's own evaluation."""
     parts = [cfg.split]
-    if cfg.protocol and cfg.protocol != load_config(Path(cfg.run)).protocol:
+    if cfg.protocol and cfg.protocol != load_config(Path(str(cfg.run))).protocol:
         parts.append(cfg.protocol)
     if cfg.checkpoint != "best":
         parts.append(Path(str(cfg.checkpoint)).stem)
     if cfg.data.root:
         parts.append(Path(cfg.data.root).resolve().name)
+    if cfg.trainer.limit_test_batches is not None:
+        parts.append(f"first-{cfg.trainer.limit_test_batches}-batches")
     return "-".join(parts)
 
 

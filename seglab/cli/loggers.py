@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -27,6 +28,8 @@ def wandb_offline_reason(timeout: float = 3.0) -> str | None:
     host, port = url.hostname, url.port or (443 if url.scheme == "https" else 80)
     if not os.environ.get("WANDB_API_KEY") and not _netrc_has(host):
         return "no API key (`wandb login` stores one)"
+    if getproxies().get(url.scheme):
+        return None  # the proxy answers for it
     try:
         socket.create_connection((host, port), timeout).close()
     except OSError as error:
@@ -35,22 +38,28 @@ def wandb_offline_reason(timeout: float = 3.0) -> str | None:
 
 
 def _netrc_has(host: str | None) -> bool:
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    given = os.environ.get("NETRC")
+    for path in [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        try:
+            if netrc.netrc(path).authenticators(host or "") is not None:
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
 
 
 def build_loggers(cfg: DictConfig) -> list[Any]:
     """Builds the configured loggers; W&B goes offline, with one warning, where it cannot be reached."""
-    loggers = [_build_wandb(cfg, node) if name == "wandb" else instantiate(node) for name, node in cfg.logger.items()]
+    loggers = [
+        _build_wandb(cfg, node) if name == "wandb" else instantiate(node, _convert_="all")
+        for name, node in cfg.logger.items()
+    ]
     for logger in loggers:
         logger.log_hyperparams(flat(cfg))
     return loggers
 
 
 def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
-    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     run_dir = Path(cfg.run_dir)
@@ -59,18 +68,35 @@ def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
         reason = wandb_offline_reason()
         mode = "offline" if reason else "online"
         if reason:
-            where = shown(run_dir / "wandb" / "offline-run-*")
-            log.warning("W&B is offline: %s. To upload this run: wandb sync %s", reason, where)
+            log.warning("W&B is offline: %s. %s", reason, upload_hint(run_dir))
+    try:
+        run = _init_wandb(cfg, node, mode)
+    except Exception as error:
+        if mode != "online":
+            raise
+        log.warning("W&B refused (%s): the run is kept offline. %s", str(error).splitlines()[0], upload_hint(run_dir))
+        run = _init_wandb(cfg, node, "offline")
+    run.define_metric("epoch")
+    run.define_metric("*", step_metric="epoch")
+    return WandbLogger(experiment=run)
+
+
+def _init_wandb(cfg: DictConfig, node: DictConfig, mode: str) -> Any:
+    import wandb
+
+    run_dir = Path(cfg.run_dir)
     settings = wandb.Settings(silent=mode != "online", console="off", init_timeout=60)
     # The same id for the same folder: a resumed run goes on in its own W&B run.
     identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:8]
     options = {"name": node.name or run_dir.name, "mode": mode, "settings": settings, "id": identity}
     if cfg.resume and mode == "online":
         options["resume"] = "allow"
-    run = instantiate(node, _convert_="all", **options)
-    run.define_metric("epoch")
-    run.define_metric("*", step_metric="epoch")
-    return WandbLogger(experiment=run)
+    return instantiate(node, _convert_="all", **options)
+
+
+def upload_hint(run_dir: Path) -> str:
+    """Returns the words that say how to upload an offline run."""
+    return f"To upload this run: wandb sync {shown(run_dir / 'wandb' / 'offline-run-*')}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from seglab import __version__
 
@@ -39,7 +40,7 @@ def main() -> None:
 
 def run(command: str, words: list[str]) -> None:
     """Runs one command with its part of the command line."""
-    sys.argv = [f"seglab {command}", *words]
+    sys.argv = [str(Path(__file__).parents[2] / f"{command}.py"), *words]  # what Lightning starts its processes from
     importlib.import_module(f"seglab.cli.{command}").main()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.data_command import quoted
 from seglab.errors import InputError
 
 PACKAGES = (
@@ -83,14 +84,25 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
     own = list(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
     merged = {override.split("=", 1)[0].lstrip("+"): override for override in [*own, *overrides]}
     merged.pop("hydra.run.dir", None)
-    merged["resume"] = f"resume={run}"
-    return [*merged.values(), f"hydra.run.dir={run}", "hydra.mode=RUN"]
+    merged["resume"] = f"resume={quoted(str(run))}"
+    return [*merged.values(), f"hydra.run.dir={quoted(str(run))}", "hydra.mode=RUN"]
+
+
+def save_config(cfg: DictConfig, overrides: list[str], run: Path) -> None:
+    """Writes the composed config and its overrides to the run's folder."""
+    folder = run / ".hydra"
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Returns 12 hex digits of the resolved config without seed, folders, callbacks and loggers."""
+    """Returns 12 hex digits of the resolved config without seed, folders, workers, callbacks and loggers."""
     resolved = OmegaConf.to_container(cfg, resolve=True)
     content = {key: value for key, value in resolved.items() if key not in NOT_OF_THE_RESULT}
+    for key in ("root", "num_workers", "cache_mb"):
+        content["data"].pop(key, None)
+        content["data"]["source"].pop(key, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -109,10 +121,17 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def write_summary(run: Path, values: dict[str, Any]) -> None:
-    """Writes summary.json over an older one as a whole; keys that are not given are kept."""
+def read_summary(run: Path) -> dict[str, Any]:
+    """Returns the run's summary; nothing if it has none."""
     path = run / "summary.json"
-    summary = json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_summary(run: Path, values: dict[str, Any]) -> None:
+    """Writes summary.json over an older one as a whole; keys not given are kept, those given as none removed."""
+    path = run / "summary.json"
+    summary = read_summary(run) | values
+    summary = {key: value for key, value in summary.items() if value is not None or key == "git_commit"}
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(summary | values, indent=2) + "\n")
+    temporary.write_text(json.dumps(summary, indent=2) + "\n")
     os.replace(temporary, path)

@@ -1,6 +1,7 @@
 """`python train.py`: compose, build, fit, test, report."""
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -11,15 +12,18 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.data_command import quoted
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
     config_hash,
     git_commit,
     load_checkpoint,
+    read_summary,
     resume_overrides,
+    save_config,
     shown,
     versions,
     write_summary,
@@ -27,6 +31,8 @@ from seglab.cli.run_folder import (
 from seglab.errors import InputError
 
 log = logging.getLogger(__name__)
+
+IS_FIRST_PROCESS = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def main() -> None:
@@ -54,17 +60,15 @@ def run_in_process(job: DictConfig, run_dir: str) -> None:
     Raises:
         InputError: The job ended with another status than 0.
     """
-    sweep_name = f"sweep_name={Path(job.sweep.dir).name}"
+    sweep_name = f"sweep_name={quoted(Path(job.sweep.dir).name)}"
     overrides = [word for word in job.overrides.task if not word.startswith("sweep_name=")]
     command = [
         sys.executable,
-        "-m",
-        "seglab",
-        "train",
+        str(CONF.parent / "train.py"),
         *overrides,
         sweep_name,
         "hydra.mode=RUN",
-        f"hydra.run.dir={run_dir}",
+        f"hydra.run.dir={quoted(run_dir)}",
     ]
     status = subprocess.run(command).returncode
     if status:
@@ -77,14 +81,18 @@ def train(cfg: DictConfig) -> None:
     """Trains, tests the best checkpoint, and writes the run folder."""
     from seglab.cli.checks import check_config
 
-    check_config(cfg)
-    start = time.time()
     run = Path(cfg.run_dir)
-    stamp = {"seed": cfg.seed, "config_hash": config_hash(cfg), "git_commit": git_commit(), "versions": versions()}
-    write_summary(run, {"status": "running"} | stamp)
+    if IS_FIRST_PROCESS:
+        if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
+            cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
+        check_config(cfg)
+        stamp = {"seed": cfg.seed, "config_hash": config_hash(cfg), "git_commit": git_commit(), "versions": versions()}
+        save_config(cfg, list(HydraConfig.get().overrides.task), run)
+        write_summary(run, {"status": "running", "error": None} | stamp)
+    start = time.time() - read_summary(run).get("seconds", 0)
     ending = {"status": "failed"}
     try:
-        fit_and_test(cfg, run, start)
+        fit_and_test(cfg, run)
         ending = {"status": "finished"}
     except Interrupted as signal:
         ending = {"status": "interrupted"}
@@ -94,7 +102,8 @@ def train(cfg: DictConfig) -> None:
         ending["error"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        write_summary(run, ending)
+        if IS_FIRST_PROCESS:
+            write_summary(run, ending | {"seconds": round(time.time() - start, 1)})
 
 
 class Interrupted(Exception):
@@ -105,7 +114,7 @@ class Interrupted(Exception):
         self.status = status
 
 
-def fit_and_test(cfg: DictConfig, run: Path, start: float) -> None:
+def fit_and_test(cfg: DictConfig, run: Path) -> None:
     """Fits, tests and reports.
 
     Raises:
@@ -125,14 +134,17 @@ def fit_and_test(cfg: DictConfig, run: Path, start: float) -> None:
         mean, std = datamodule.statistics.mean, datamodule.statistics.std
     task = build_task(cfg, mean, std, class_weights(cfg, datamodule))
     with closed_wandb():
-        trainer = build_trainer(cfg, build_callbacks(cfg), build_loggers(cfg))
+        trainer = build_trainer(cfg, build_callbacks(cfg), build_loggers(cfg) if IS_FIRST_PROCESS else [])
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=last_checkpoint(cfg.resume), weights_only=True)
         except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on Ctrl-C
             raise Interrupted(130) from None
         if trainer.received_sigterm:
             raise Interrupted(143)
-        report(cfg, run, trainer, task, datamodule, start)
+        summary = report(cfg, run, trainer, task, datamodule)
+    if IS_FIRST_PROCESS:
+        scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
+        log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])
 
 
 def quiet() -> None:
@@ -141,6 +153,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is the same in all processes
 
 
 def last_checkpoint(resume: str | None) -> Path | None:
@@ -160,8 +173,8 @@ def last_checkpoint(resume: str | None) -> Path | None:
     return candidates[-1]
 
 
-def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any, start: float) -> None:
-    """Tests the best checkpoint, completes the summary and says where the run is."""
+def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
+    """Tests the best checkpoint; returns what it adds to the summary."""
     from seglab.task import EvaluationWriter, Throughput
 
     best = next(callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
@@ -176,7 +189,6 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any,
         "protocol": cfg.protocol,
         "epochs": trainer.current_epoch,
         "images_seen": throughput.images_seen,
-        "seconds": round(time.time() - start, 1),
         "images_per_second": round(throughput.images_per_second, 2),
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "device": str(trainer.strategy.root_device),
@@ -185,10 +197,4 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any,
     }
     if trainer.is_global_zero:
         write_summary(run, summary)
-        log.info(
-            "run %s  best val mIoU %.4f (epoch %d)  test mIoU %.4f",
-            shown(run),
-            summary["best_val_miou"],
-            summary["best_epoch"],
-            summary["test_miou"],
-        )
+    return summary

@@ -89,7 +89,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     @cached_property
     def statistics(self) -> Statistics:
         """Mean, standard deviation and class areas of the training samples."""
-        self.setup()
+        self.setup("train")
         return statistics.compute(self._readers["train"], self.crop, self.crop_size)
 
     def train_dataloader(self) -> DataLoader:
@@ -123,9 +123,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         Returns:
             A loader of lists of the samples of `EvalDataset`; a list may be empty, see `EvalBatchSampler`.
         """
-        self.setup()
-        if split not in self._readers:
+        if split not in SPLITS:
             raise InputError(f"split={split}: choose one of {', '.join(SPLITS)}")
+        self.setup(split)
         reader = self._readers[split]
         if split == "train":  # here the masks stay at the label's own size, unlike in training
             reader = Reader(self.source, split, self.resize, keep_mask_size=True, cache_mb=0)
@@ -167,9 +167,12 @@ class SegmentationDataModule(pl.LightningDataModule):
             yield f"seed={self.seed}: give a whole number of at least 0"
         if not self.cache_mb >= 0:
             yield f"data.cache_mb={self.cache_mb}: give 0 or more MiB"
-        for key, choices in {"crop": crops.MODES, "protocol": PROTOCOLS}.items():
-            if getattr(self, key) not in choices:
-                yield f"data.{key}={getattr(self, key)}: choose one of {', '.join(choices)}"
+        for key, value, choices in (
+            ("data.crop", self.crop, crops.MODES),
+            ("protocol", self.protocol, PROTOCOLS),
+        ):
+            if value not in choices:
+                yield f"{key}={value}: choose one of {', '.join(choices)}"
 
 
 def _is_whole(value: Any) -> bool:

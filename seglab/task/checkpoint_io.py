@@ -38,6 +38,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+        if os.name != "posix":
+            return  # elsewhere a folder cannot be flushed
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

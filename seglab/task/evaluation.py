@@ -1,6 +1,7 @@
 """Writes what a test says of a run: scores, one confusion matrix for each image, predictions and pictures."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,15 @@ class EvaluationWriter(pl.Callback):
         self._images: dict[str, tuple[torch.Tensor, float, int]] = {}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes the folders."""
+        """Makes the folders; pictures of an earlier evaluation go."""
         self._images = {}
+        if trainer.is_global_zero:
+            for pictures in ("predictions", "overlays"):
+                shutil.rmtree(self.folder / pictures, ignore_errors=True)
+        trainer.strategy.barrier()
         (self.folder / "predictions").mkdir(parents=True, exist_ok=True)
         if self.overlays:
-            (self.folder / "overlays").mkdir(exist_ok=True)
+            (self.folder / "overlays").mkdir(parents=True, exist_ok=True)
 
     def on_test_batch_end(
         self,

@@ -29,7 +29,7 @@ class MetricsTable(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reads the rows of the epochs that the resumed checkpoint contains."""
         if self.path.exists():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
             self.rows = {epoch: row for epoch, row in rows.items() if epoch < trainer.current_epoch}
 
@@ -53,7 +53,7 @@ class MetricsTable(Checkpoint):
     def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows.values() for name in row))
         temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows.values())

@@ -17,9 +17,9 @@ from seglab.task.metrics import WeightedMean, confusion_matrix, iou_per_class, m
 
 
 def gathered_confusion(metric: MulticlassJaccardIndex) -> Tensor:
-    """Returns the confusion matrix (K, K) that a metric has summed up, over all processes."""
+    """Returns the confusion matrix (K, K) that a metric has summed up, over all processes, on the CPU."""
     with metric.sync_context():
-        return metric.confmat.clone()
+        return metric.confmat.cpu().clone()
 
 
 class SegmentationTask(pl.LightningModule):

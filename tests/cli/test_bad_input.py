@@ -119,6 +119,7 @@ def test_values_that_make_no_sense(refused):
     assert "data.crop=middle" in said and "center" in said
     assert "protocol=half" in refused("train", "protocol=half", "logger=csv")
     assert "trainer.limit_val_batches=0" in refused("train", "trainer.limit_val_batches=0", "logger=csv")
+    assert "trainer.limit_test_batches=0" in refused("train", "trainer.limit_test_batches=0", "logger=csv")
     assert "Precision 17 is invalid" in refused("train", "trainer.precision=17", "logger=csv")
     assert "data.batch_size=abc" in refused("train", "data.batch_size=abc", "logger=csv")
 
@@ -134,11 +135,26 @@ def test_weights_list_of_the_wrong_length(refused):
     assert "loss.class_weights=area" in refused("train", "loss.class_weights=area", "logger=csv")
 
 
+def test_resuming_with_another_network(refused, trained):
+    before = (trained / ".hydra" / "config.yaml").read_text()
+    assert "another network" in refused("train", f"resume={trained}", "model.width=0.5")
+    assert (trained / ".hydra" / "config.yaml").read_text() == before
+
+
+def test_a_checkpoint_of_another_network(refused, trained, tmp_path):
+    import torch
+
+    torch.save({"state_dict": {"model.head.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    said = refused("evaluate", f"run={trained}", f"checkpoint={tmp_path / 'other.ckpt'}")
+    assert "other.ckpt is not of this run's network" in said
+
+
 def test_a_folder_that_holds_a_run_is_not_written_over(refused, trained):
-    before = (trained / "summary.json").read_text()
-    said = refused("train", "logger=csv", f"hydra.run.dir={trained}")
+    kept = [trained / "summary.json", *(trained / ".hydra").iterdir(), trained / "metrics.csv"]
+    before = [path.read_text() for path in kept]
+    said = refused("train", "logger=csv", "model=unet6", f"hydra.run.dir={trained}")
     assert "already holds a run" in said and "resume=" in said
-    assert (trained / "summary.json").read_text() == before
+    assert [path.read_text() for path in kept] == before
 
 
 def test_as_a_user_sees_it(command, tmp_path):

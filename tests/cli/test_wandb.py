@@ -1,7 +1,10 @@
 """The offline W&B file of a run, read back record by record with the client's own message types."""
 
 import json
+import socket
 import struct
+import subprocess
+import sys
 
 import pytest
 from wandb.proto import wandb_internal_pb2
@@ -98,3 +101,14 @@ def test_without_a_key_there_is_one_warning_with_the_command_that_uploads(sweep)
     log = (folder / "0" / "train.log").read_text()
     assert log.count("W&B is offline") == 1
     assert f"wandb sync {folder}/0/wandb/offline-run-*" in log
+
+
+def test_a_server_that_does_not_answer_is_a_reason_to_stay_offline(environment):
+    closed = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    closed.close()
+    key = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40}
+    code = "from seglab.cli.loggers import wandb_offline_reason; print(wandb_offline_reason())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment | key, capture_output=True, text=True, check=True)
+    assert "127.0.0.1 does not answer" in done.stdout

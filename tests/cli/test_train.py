@@ -1,0 +1,66 @@
+"""What `python train.py` writes, and that several processes, odd paths and TensorBoard work with it."""
+
+import csv
+import json
+
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=2"]
+SCENES = ["data.source.train=8", "data.source.val=5", "data.source.test=5", "trainer.accelerator=cpu"]
+
+
+def summary(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+def test_a_run_folder_holds_what_it_promises(trained):
+    values = summary(trained)
+    assert values["status"] == "finished" and values["epochs"] == 2 and values["images_seen"] == 24
+    assert values["precision"] in ("bf16-mixed", "32-true") and values["memory_format"] == "channels_last"
+    assert {"seed", "config_hash", "git_commit", "versions", "seconds", "images_per_second", "parameters"} <= set(
+        values
+    )
+    with (trained / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    columns = {"lr", "train/loss", "train/miou", "train/images_per_second", "images_seen", "val/loss", "val/miou"}
+    assert columns | {"val/iou/background", "val/iou/blob"} <= set(rows[0])
+    assert values["best_val_miou"] == max(float(row["val/miou"]) for row in rows)
+    for name in ("epoch-0001.png", "epoch-0002.png"):
+        assert Image.open(trained / "images" / name).size[0] >= 420
+    best = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    assert "model.head.weight" in best["state_dict"] and "model.mean" in best["state_dict"]
+    assert len(list((trained / "evaluation" / "test" / "predictions").glob("*.png"))) == 4
+    assert OmegaConf.load(trained / ".hydra" / "config.yaml").model.width == 0.02
+    assert "epoch 2/2" in (trained / "train.log").read_text()
+
+
+def test_the_last_line_says_where_the_run_is_and_its_miou(command, tmp_path):
+    run = tmp_path / "a run (1)"
+    done = command("train.py", *POCKET, *SCENES, "logger=tensorboard", f"hydra.run.dir='{run}'")
+    assert done.returncode == 0, done.stderr
+    last = (done.stdout + done.stderr).strip().splitlines()[-1]
+    assert str(run) in last and f"test mIoU {summary(run)['test_miou']:.4f}" in last
+    events = b"".join(path.read_bytes() for path in (run / "tensorboard").glob("events.*"))
+    assert b"predictions" in events and b"val/miou" in events and b"test/miou" in events
+
+
+def test_two_processes_train_one_run_and_the_same_seed_repeats_it(command, tmp_path):
+    runs = [tmp_path / name for name in ("first", "second")]
+    for run in runs:
+        done = command("train.py", *POCKET, *SCENES, "logger=csv", "trainer.devices=2", f"hydra.run.dir={run}")
+        assert done.returncode == 0, done.stderr
+        values = summary(run)
+        assert (values["status"], values["images_seen"]) == ("finished", 16)
+        assert json.loads((run / "evaluation" / "test" / "metrics.json").read_text())["num_images"] == 5
+    first, second = (torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_help_is_quick_and_shows_groups_and_keys(command):
+    done = command("train.py", "--help", timeout=20)
+    assert done.returncode == 0
+    for word in ("optimizer: adam, adamw, rmsprop, sgd", "model.width", "resume=RUN", "data.root=PATH", "-m"):
+        assert word in done.stdout
