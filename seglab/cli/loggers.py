@@ -60,6 +60,7 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
 
 
 def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     run_dir = Path(cfg.run_dir)
@@ -74,7 +75,8 @@ def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
     except Exception as error:
         if mode != "online":
             raise
-        log.warning("W&B refused (%s): the run is kept offline. %s", str(error).splitlines()[0], upload_hint(run_dir))
+        log.warning("W&B refused (%s): the run is kept offline. %s", error.__cause__ or error, upload_hint(run_dir))
+        wandb.teardown()  # its service has kept the key
         run = _init_wandb(cfg, node, "offline")
     run.define_metric("epoch")
     run.define_metric("*", step_metric="epoch")

@@ -28,6 +28,8 @@ def told_in_a_line(config_name: str) -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except InputError as error:
         message = str(error)
     except (HydraException, OmegaConfBaseException) as error:

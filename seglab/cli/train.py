@@ -137,10 +137,8 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
         trainer = build_trainer(cfg, build_callbacks(cfg), build_loggers(cfg) if IS_FIRST_PROCESS else [])
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=last_checkpoint(cfg.resume), weights_only=True)
-        except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on Ctrl-C
-            raise Interrupted(130) from None
-        if trainer.received_sigterm:
-            raise Interrupted(143)
+        except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
+            raise Interrupted(143 if trainer.received_sigterm else 130) from None
         summary = report(cfg, run, trainer, task, datamodule)
     if IS_FIRST_PROCESS:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"

@@ -2,11 +2,18 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=2"]
 SCENES = ["data.source.train=8", "data.source.val=5", "data.source.test=5", "trainer.accelerator=cpu"]
 
@@ -57,6 +64,27 @@ def test_two_processes_train_one_run_and_the_same_seed_repeats_it(command, tmp_p
         assert json.loads((run / "evaluation" / "test" / "metrics.json").read_text())["num_images"] == 5
     first, second = (torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("cut", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status):
+    run = tmp_path / "run"
+    words = [*POCKET, *SCENES, "trainer.max_epochs=5000", "logger=wandb", f"hydra.run.dir={run}"]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *words],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(cut)
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == status, said
+    assert summary(run)["status"] == "interrupted"
+    assert f"python train.py resume={run}" in said and "Traceback" not in said
 
 
 def test_help_is_quick_and_shows_groups_and_keys(command):

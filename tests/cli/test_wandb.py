@@ -1,14 +1,18 @@
 """The offline W&B file of a run, read back record by record with the client's own message types."""
 
+import http.server
 import json
 import socket
 import struct
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 from wandb.proto import wandb_internal_pb2
 
+ROOT = Path(__file__).resolve().parents[2]
 BLOCK = 32768
 FULL, FIRST, LAST = 1, 2, 4
 
@@ -112,3 +116,35 @@ def test_a_server_that_does_not_answer_is_a_reason_to_stay_offline(environment):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment | key, capture_output=True, text=True, check=True)
     assert "127.0.0.1 does not answer" in done.stdout
+
+
+class RefusesTheKey(http.server.BaseHTTPRequestHandler):
+    """A W&B server that knows no key."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(401)
+        answer = b'{"errors": [{"message": "invalid key"}]}'
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_refused_key_keeps_the_run_offline(environment, tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), RefusesTheKey)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    key = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "0" * 40}
+    words = ["model=unet4", "model.width=0.02", "data.source.train=4", "data.source.val=2", "data.source.test=2"]
+    words += ["data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    command = [sys.executable, "train.py", *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment | key, capture_output=True, text=True, timeout=200)
+    server.shutdown()
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert log.count("W&B refused (invalid key)") == 1 and "wandb sync" in log
+    assert read(tmp_path / "run")["exit"] == 0
