@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,16 +112,19 @@ def settings(cfg: DictConfig, source: "Source") -> dict[str, Any]:
 
 def write_pair(reader: "Reader", i: int, files: list[str], folders: dict[str, Path], crop_size: int) -> int:
     """Writes what is missing of an image's windows, or of the whole image; returns the number of files written."""
-    from seglab.cli.crop_folder import is_whole, save_image, save_mask, write_whole
+    from seglab.cli.crop_folder import is_whole, save_image, write_whole
+    from seglab.task.pictures import save_mask
 
     missing = [[kind for kind in KINDS if not is_whole(folders[kind] / file)] for file in files]
     if not any(missing):
         return 0
     for (image, mask), file, kinds in zip(windows(reader, i, len(files), crop_size), files, missing, strict=True):
         for kind in kinds:
-            save = save_mask if kind == "masks" else save_image
-            array = mask if kind == "masks" else image
-            write_whole(folders[kind] / file, lambda path, save=save, array=array: save(array, path))
+            if kind == "masks":
+                save = partial(save_mask, mask, num_classes=len(reader.source.class_names))
+            else:
+                save = partial(save_image, image)
+            write_whole(folders[kind] / file, save)
     return sum(map(len, missing))
 
 

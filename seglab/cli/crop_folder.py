@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seglab.data.labels import colormap
 from seglab.data.source import Source
 from seglab.errors import InputError
 
@@ -70,13 +69,6 @@ def refuse_strangers(folders: dict[str, Path], expected: set[str]) -> None:
 def save_image(image: np.ndarray, path: Path) -> None:
     """Saves uint8 (h, w, 3) RGB as a PNG."""
     Image.fromarray(image).save(path, format="PNG", compress_level=4)
-
-
-def save_mask(mask: np.ndarray, path: Path) -> None:
-    """Saves uint8 (h, w) of class indices as a PNG in PASCAL's colours."""
-    picture = Image.fromarray(mask)
-    picture.putpalette(colormap().tobytes())
-    picture.save(path, format="PNG")
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

@@ -12,8 +12,6 @@ from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
 from seglab.errors import InputError
 
-SPLITS = ("train", "val", "test")
-
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
@@ -42,19 +40,19 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     run_cfg = run_config(cfg, run)
     checkpoint = checkpoint_path(run, str(cfg.checkpoint))
     state = load_checkpoint(checkpoint)
-    if cfg.split not in SPLITS:
-        raise InputError(f"split={cfg.split} is unknown: give one of {', '.join(SPLITS)}")
 
     from seglab.cli.build import build_datamodule, build_task
     from seglab.cli.train import quiet
+    from seglab.data.source import SPLITS
     from seglab.task import EvaluationWriter
 
+    if cfg.split not in SPLITS:
+        raise InputError(f"split={cfg.split} is unknown: give one of {', '.join(SPLITS)}")
     quiet()
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
-    weights = (
-        None if run_cfg.loss.class_weights is None else [1.0] * run_cfg.data.num_classes
-    )  # overwritten by the state
+    # Weights of any value make room for those in the checkpoint.
+    weights = None if run_cfg.loss.get("class_weights") is None else [1.0] * run_cfg.data.num_classes
     task = build_task(run_cfg, [0.0] * 3, [1.0] * 3, weights)
     try:
         task.load_state_dict(state["state_dict"])

@@ -24,7 +24,7 @@ def save_mask(mask: np.ndarray, path: Path, num_classes: int) -> None:
     picture = Image.new("P", (mask.shape[1], mask.shape[0]))
     picture.frombytes(np.ascontiguousarray(mask).tobytes())
     picture.putpalette(palette(num_classes).tobytes())
-    picture.save(path)
+    picture.save(path, format="PNG")
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, num_classes: int, opacity: float = 0.5) -> np.ndarray:
