@@ -15,7 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 PANELS = ("train/loss", "val/loss", "train/miou", "val/miou")
-COLUMNS = ("rung", "images seen", "epochs", "best epoch", "train mIoU", "val mIoU", "test mIoU", "seconds", "images/s")
+COLUMNS = (
+    "rung",
+    "images seen",
+    "epochs",
+    "best epoch",
+    "train mIoU",
+    "val mIoU",
+    "test mIoU",
+    "train seconds",
+    "images/s",
+)
 
 
 def read(run: Path) -> tuple[dict, list[dict[str, float]]]:
@@ -33,7 +43,8 @@ def table_row(run: Path) -> str:
     scores = [best["train/miou"], summary["best_val_miou"], summary["test_miou"]]
     cells = [run.name, f"{summary['images_seen']:,}", str(summary["epochs"]), str(summary["best_epoch"])]
     cells += [f"{100 * score:.1f} %" for score in scores]
-    cells += [f"{summary['seconds']:.0f}", f"{summary['images_per_second']:.0f}"]
+    seconds = summary["images_seen"] / summary["images_per_second"]  # of training steps, over all resumed parts
+    cells += [f"{seconds:.0f}", f"{summary['images_per_second']:.0f}"]
     return "| " + " | ".join(cells) + " |"
 
 
