@@ -85,7 +85,8 @@ def build_task(
 
     # Lightning clips no gradients of a fused optimizer in mixed precision.
     clipping = {"fused": False} if cfg.trainer.gradient_clip_val and "fused" in cfg.optimizer else {}
-    scheduler = {key: value for key, value in cfg.scheduler.items() if key != "monitor"}
+    scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
+    monitor = scheduler.pop("monitor", "val/loss")
     return SegmentationTask(
         build_model(cfg, mean, std),
         instantiate(cfg.loss, _convert_="all", **({} if weights is None else {"class_weights": weights})),
@@ -93,14 +94,15 @@ def build_task(
         cfg.data.ignore_index,
         instantiate(cfg.optimizer, _convert_="all", **clipping),
         instantiate(scheduler, _convert_="all") if scheduler else None,
-        cfg.scheduler.get("monitor", "val/loss"),
+        monitor,
     )
 
 
 def resolve_precision(precision: str | int, accelerator: str) -> str | int:
-    """Returns the trainer's precision; `auto` becomes bf16-mixed where there are bf16 matrix units, else 32-true.
+    """Returns the trainer's precision; `auto` becomes bf16-mixed where the hardware is faster in it, else 32-true.
 
-    A CPU needs AMX for that: with AVX-512's bf16 alone, float32 in channels_last memory is the faster one.
+    On a CPU that is Intel's AMX, and AVX-512's bf16 as AMD builds it; Intel's AVX-512 bf16 without AMX is the slower
+    one (docs/speed.md has figures).
     """
     import torch
 
@@ -108,8 +110,9 @@ def resolve_precision(precision: str | int, accelerator: str) -> str | int:
         return precision
     if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda"):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    on_cpu = accelerator in ("auto", "cpu")
-    return "bf16-mixed" if on_cpu and torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
+    cpu = torch.cpu.get_capabilities() if accelerator in ("auto", "cpu") else {}
+    fast = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", ""))
+    return "bf16-mixed" if fast else "32-true"
 
 
 def build_trainer(cfg: DictConfig, callbacks: list["pl.Callback"], loggers: list[Any]) -> "pl.Trainer":

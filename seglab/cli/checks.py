@@ -24,6 +24,8 @@ def check_config(cfg: DictConfig) -> None:
         if monitor is not None and monitor not in logged:
             near = difflib.get_close_matches(monitor, logged, n=1, cutoff=0)
             raise InputError(f"{key}={monitor} is never logged: did you mean {near[0]}? Logged are {', '.join(logged)}")
+    if cfg.max_images is not None and not (isinstance(cfg.max_images, int) and cfg.max_images > 0):
+        raise InputError(f"max_images={cfg.max_images}: give a number of images over 0, or null for trainer.max_epochs")
     if cfg.trainer.limit_val_batches == 0:
         raise InputError(
             "trainer.limit_val_batches=0 leaves no validation to choose the best checkpoint by: give 1 or more"

@@ -9,10 +9,11 @@ from omegaconf import ListConfig, OmegaConf
 
 
 def register_resolvers() -> None:
-    """Makes length, names, either and letters known to OmegaConf; calling it twice does no harm."""
+    """Makes length, names, either, share and letters known to OmegaConf; calling it twice does no harm."""
     OmegaConf.register_new_resolver("length", len, replace=True)
     OmegaConf.register_new_resolver("names", names, replace=True)
     OmegaConf.register_new_resolver("either", either, replace=True)
+    OmegaConf.register_new_resolver("share", share, replace=True)
     OmegaConf.register_new_resolver("letters", letters, use_cache=True, replace=True)
 
 
@@ -24,6 +25,11 @@ def names(classes: Mapping[str, Any] | Sequence[str]) -> ListConfig:
 def either(value: Any, default: Any) -> Any:
     """Returns the value, or the default where it is null."""
     return default if value is None else value
+
+
+def share(part: float, whole: int) -> int:
+    """Returns a part, in [0, 1], of a whole number, rounded."""
+    return round(part * whole)
 
 
 def letters(count: int) -> str:

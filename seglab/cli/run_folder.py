@@ -97,13 +97,22 @@ def save_config(cfg: DictConfig, overrides: list[str], run: Path) -> None:
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Returns 12 hex digits of the resolved config without seed, folders, workers, callbacks and loggers."""
-    resolved = OmegaConf.to_container(cfg, resolve=True)
+    """Returns 12 hex digits of the resolved config without seed, folders, workers, callbacks and loggers.
+
+    Keys that are null do not count, so that a run keeps its hash when a later version adds a key that is off.
+    """
+    resolved = _without_nulls(OmegaConf.to_container(cfg, resolve=True))
     content = {key: value for key, value in resolved.items() if key not in NOT_OF_THE_RESULT}
     for key in ("root", "num_workers", "cache_mb"):
         content["data"].pop(key, None)
         content["data"]["source"].pop(key, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_nulls(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    return {key: _without_nulls(value) for key, value in node.items() if value is not None}
 
 
 def git_commit() -> str | None:

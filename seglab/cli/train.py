@@ -1,6 +1,7 @@
 """`python train.py`: compose, build, fit, test, report."""
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -129,6 +130,8 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
     datamodule.setup("fit")
+    if cfg.max_images is not None:
+        cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if cfg.data.normalize:
         mean, std = datamodule.statistics.mean, datamodule.statistics.std

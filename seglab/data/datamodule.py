@@ -92,6 +92,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.setup("train")
         return statistics.compute(self._readers["train"], self.crop, self.crop_size)
 
+    @property
+    def images_per_epoch(self) -> int:
+        """Training samples of an epoch, over all processes: images times the windows taken of each."""
+        self.setup("train")
+        return len(self._train_dataset())
+
     def train_dataloader(self) -> DataLoader:
         """Batches of training samples, from where the trainer stands.
 
@@ -99,8 +105,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             A loader of {"image": uint8 (b, 3, h, w), "mask": int64 (b, h, w), "name": list of str}.
         """
         self.setup()
-        reader = self._readers["train"]
-        dataset = TrainDataset(reader, self.crop, self.crop_size, self.augment, self.seed, self.source.ignore_index)
+        dataset = self._train_dataset()
         epoch, batches = _progress(self.trainer)
         sampler = EpochSampler(len(dataset), self.seed, epoch, batches * self.batch_size, *self._rank())
         # Lightning asks for a loader with a state of its own; this one takes it from the trainer's.
@@ -132,6 +137,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         dataset = EvalDataset(reader, self.protocol, self.crop_size)
         sampler = EvalBatchSampler(len(dataset), self.batch_size, *self._rank())
         return self._loader(dataset, batch_sampler=sampler, collate_fn=list)
+
+    def _train_dataset(self) -> TrainDataset:
+        reader = self._readers["train"]
+        return TrainDataset(reader, self.crop, self.crop_size, self.augment, self.seed, self.source.ignore_index)
 
     def _loader(self, dataset: torch.utils.data.Dataset, **options: Any) -> DataLoader:
         return DataLoader(

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from seglab.cli.resolvers import register_resolvers
+
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 # model, crop, crop_size, batch_size, normalize, dropout, weight_decay
@@ -37,6 +39,7 @@ SWEEPS = {
 
 
 def composed(*overrides):
+    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=list(overrides), return_hydra_config=True)
 
