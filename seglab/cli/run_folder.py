@@ -1,10 +1,7 @@
 """What stands in a run's folder: where things are, and the summary that every other tool reads."""
 
-import hashlib
-import importlib.metadata
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.data_command import quoted
 from seglab.errors import InputError
-
-PACKAGES = (
-    "torch",
-    "pytorch-lightning",
-    "torchmetrics",
-    "albumentations",
-    "hydra-core",
-    "numpy",
-    "opencv-python-headless",
-)
-NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep_name", "logger", "callbacks", "seed")  # left out of the config's hash
 
 
 def shown(path: Path) -> str:
@@ -89,45 +75,17 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
 
 
 def save_config(cfg: DictConfig, overrides: list[str], run: Path) -> None:
-    """Writes the composed config and its overrides to the run's folder."""
+    """Writes the composed config, also with every reference resolved, and its overrides to the run's folder."""
     folder = run / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml")
     OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+    (folder / "resolved.json").write_text(json.dumps(resolved(cfg), indent=2) + "\n", encoding="utf-8")
 
 
-def config_hash(cfg: DictConfig) -> str:
-    """Returns 12 hex digits of the resolved config without seed, folders, workers, callbacks and loggers.
-
-    Keys that are null do not count, so that a run keeps its hash when a later version adds a key that is off.
-    """
-    resolved = _without_nulls(OmegaConf.to_container(cfg, resolve=True))
-    content = {key: value for key, value in resolved.items() if key not in NOT_OF_THE_RESULT}
-    for key in ("root", "num_workers", "cache_mb"):
-        content["data"].pop(key, None)
-        content["data"]["source"].pop(key, None)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _without_nulls(node: Any) -> Any:
-    if not isinstance(node, dict):
-        return node
-    return {key: _without_nulls(value) for key, value in node.items() if value is not None}
-
-
-def git_commit() -> str | None:
-    """Returns the commit of the checkout that seglab runs from, with `-dirty` if it was edited; none without git."""
-    folder = Path(__file__).parent
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of the packages that a result depends on."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Returns a config as plain containers, every reference resolved."""
+    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def read_summary(run: Path) -> dict[str, Any]:

@@ -19,16 +19,14 @@ from seglab.cli.data_command import quoted
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
-    config_hash,
-    git_commit,
     load_checkpoint,
     read_summary,
     resume_overrides,
     save_config,
     shown,
-    versions,
     write_summary,
 )
+from seglab.cli.stamp import git_diff, stamp
 from seglab.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -87,9 +85,10 @@ def train(cfg: DictConfig) -> None:
         if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
             cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
         check_config(cfg)
-        stamp = {"seed": cfg.seed, "config_hash": config_hash(cfg), "git_commit": git_commit(), "versions": versions()}
         save_config(cfg, list(HydraConfig.get().overrides.task), run)
-        write_summary(run, {"status": "running", "error": None} | stamp)
+        if diff := git_diff():
+            (run / "git.diff").write_text(diff + "\n", encoding="utf-8")
+        write_summary(run, {"status": "running", "error": None} | stamp(cfg))
     start = time.time() - read_summary(run).get("seconds", 0)
     ending = {"status": "failed"}
     try:
@@ -132,6 +131,8 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
     datamodule.setup("fit")
     if cfg.max_images is not None:
         cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
+    if IS_FIRST_PROCESS:
+        write_summary(run, {"data_fingerprint": datamodule.source.fingerprint()})
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if cfg.data.normalize:
         mean, std = datamodule.statistics.mean, datamodule.statistics.std
@@ -176,7 +177,8 @@ def last_checkpoint(resume: str | None) -> Path | None:
 
 def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
     """Tests the best checkpoint; returns what it adds to the summary."""
-    from seglab.task import EvaluationWriter, Throughput
+    from seglab.models import forward_flops
+    from seglab.task import EvaluationWriter, Throughput, peak_memory
 
     best = next(callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
     throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
@@ -192,6 +194,8 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any)
         "images_seen": throughput.images_seen,
         "images_per_second": round(throughput.images_per_second, 2),
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "gflops": round(forward_flops(task.model, cfg.data.crop_size) / 1e9, 4),
+        "peak_memory_mib": round(peak_memory() / 2**20, 1),
         "device": str(trainer.strategy.root_device),
         "precision": trainer.precision,
         "memory_format": "channels_last",

@@ -11,7 +11,7 @@ from seglab.models.sampling import (
     StridedDownsample,
     TransposedUpsample,
 )
-from seglab.models.segmenter import Segmenter
+from seglab.models.segmenter import Segmenter, forward_flops
 from seglab.models.skips import Add, Concatenate, NoSkip
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "Segmenter",
     "StridedDownsample",
     "TransposedUpsample",
+    "forward_flops",
 ]

@@ -7,7 +7,7 @@ from seglab.task.metrics_table import MetricsTable
 from seglab.task.prediction_strips import PredictionStrips
 from seglab.task.random_state import RandomState
 from seglab.task.segmentation import SegmentationTask
-from seglab.task.throughput import Throughput
+from seglab.task.throughput import Throughput, peak_memory
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -20,4 +20,5 @@ __all__ = [
     "SegmentationTask",
     "Throughput",
     "WithinEpochCheckpoint",
+    "peak_memory",
 ]

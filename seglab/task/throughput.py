@@ -1,9 +1,12 @@
-"""Counts the images a run has seen and how fast it sees them."""
+"""Counts the images a run has seen, how fast it sees them, and the memory it takes."""
 
+import resource
+import sys
 import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 
 class Throughput(pl.Callback):
@@ -54,3 +57,11 @@ class Throughput(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint's counts."""
         self.images_seen, self.seconds = state_dict["images_seen"], state_dict["seconds"]
+
+
+def peak_memory() -> int:
+    """Returns the most bytes held at once: of the GPU where there is one, else by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

@@ -1,0 +1,238 @@
+"""Finished runs as plain values, read from their folders, and grouped by what they were made of."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seglab.errors import InputError
+
+NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "logger", "callbacks", "seed")
+_NOT_OF_THE_DATA = ("root", "num_workers", "cache_mb")
+_GROUPS_OF_NO_NODE = ("experiment", "sweep")  # they set the values of other groups
+
+
+def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the part of a resolved config that a result follows from: no seed, folders, workers or loggers.
+
+    Keys that are null do not count, so that a run keeps its place when a later version adds a key that is off.
+    """
+    content = {key: value for key, value in _without_nulls(config).items() if key not in NOT_OF_THE_RESULT}
+    for node in (content.get("data", {}), content.get("data", {}).get("source", {})):
+        for key in _NOT_OF_THE_DATA:
+            node.pop(key, None)
+    return content
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Returns 12 hex digits of `config_of_result`."""
+    return hashlib.sha256(json.dumps(config_of_result(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns nested dicts as one dict of dotted keys; lists are values."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    return {
+        key: value
+        for name, child in node.items()
+        for key, value in flat(child, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
+
+
+def _without_nulls(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's scores on one split.
+
+    Attributes:
+        metrics: what metrics.json holds.
+        names: of the images, str (N,), sorted.
+        confusion: one matrix for each image, int64 (N, K, K), rows the labels and columns the predictions.
+    """
+
+    metrics: dict[str, Any]
+    names: np.ndarray
+    confusion: np.ndarray
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the K classes."""
+        return list(self.metrics["iou"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it is.
+        summary: what summary.json holds.
+        config: the resolved config, nested plain containers.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config["seed"]
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The choice of each config group, `model: unet6` and so on."""
+        return self.summary["choices"]
+
+    @property
+    def overrides(self) -> list[str]:
+        """The words of its command line."""
+        return self.summary["overrides"]
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv, one for each epoch; values that were not logged are left out."""
+        with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def evaluation(self, split: str = "test") -> Evaluation:
+        """Returns the scores on a split.
+
+        Raises:
+            InputError: The run was not evaluated on this split.
+        """
+        folder = self.folder / "evaluation" / split
+        try:
+            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            with np.load(folder / "confusion.npz", allow_pickle=False) as arrays:
+                return Evaluation(metrics, arrays["names"], arrays["confusion"])
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{error.filename} is missing: python evaluate.py run={self.folder} split={split} writes it"
+            ) from None
+
+
+def is_run(folder: Path) -> bool:
+    """Returns whether a folder holds a run, finished or not."""
+    return (folder / "summary.json").is_file() and (folder / ".hydra" / "resolved.json").is_file()
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run folder.
+
+    Raises:
+        InputError: It is none, or one of its files is damaged.
+    """
+    if not is_run(folder):
+        raise InputError(f"{folder} is not a run folder: give the folder that a run's last line names")
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / ".hydra" / "resolved.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder}: summary.json or .hydra/resolved.json is damaged ({error})") from None
+    return Run(folder, summary, config)
+
+
+def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
+    """Reads run folders, and every run in folders of runs such as a sweep's.
+
+    Returns:
+        The finished runs, each once, in the order of `paths` and then of their names; and the others.
+
+    Raises:
+        InputError: A path holds no run.
+    """
+    found: dict[Path, Run] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path} does not exist: give a run folder, or a folder of runs such as runs/sweeps/NAME")
+        folders = [path] if is_run(path) else sorted(child for child in path.iterdir() if is_run(child))
+        if not folders:
+            raise InputError(f"{path} holds no run: give a run folder, or a folder of runs such as runs/sweeps/NAME")
+        found |= {folder.resolve(): read_run(folder) for folder in folders if folder.resolve() not in found}
+    runs = list(found.values())
+    finished = [run for run in runs if run.summary.get("status") == "finished"]
+    return finished, [run for run in runs if run.summary.get("status") != "finished"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ by their seed alone.
+
+    Attributes:
+        label: a short name that no other group has.
+        runs: at least one, by ascending seed.
+        values: what sets the group apart from the others, by column.
+    """
+
+    label: str
+    runs: list[Run]
+    values: dict[str, Any]
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Groups runs by their resolved config without the seed, in the order of their first runs.
+
+    The values of a group are the choices of config groups that differ (`model`, `augment`, ...) and, below a config
+    group, the keys that differ between runs of the same choice; other keys where they differ at all. A group is called
+    by its experiment where no other group has the same, else by its values.
+    """
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        members.setdefault(config_hash(run.config), []).append(run)
+    groups = [sorted(group, key=lambda run: run.seed) for group in members.values()]
+    firsts = [group[0] for group in groups]
+    columns = _differing(firsts)
+    labels = [run.choices.get("experiment") for run in firsts]
+    if None in labels or len(set(labels)) < len(labels):
+        labels = [_label(run, columns) for run in firsts]
+    return [
+        Group(label, group, {column: _value(group[0], column) for column in columns})
+        for label, group in zip(labels, groups, strict=True)
+    ]
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    if len(runs) < 2:
+        return []
+    groups = [key for key in runs[0].choices if key not in _GROUPS_OF_NO_NODE]
+    columns = [key for key in groups if len({run.choices.get(key) for run in runs}) > 1]
+    contents = [flat(config_of_result(run.config)) for run in runs]
+    for key in dict.fromkeys(key for content in contents for key in content):
+        group = key.split(".")[0]
+        if group in columns and key.endswith((".name", "._target_")):
+            continue
+        alike: dict[Any, set[str]] = {}
+        for run, content in zip(runs, contents, strict=True):
+            alike.setdefault(run.choices.get(group) if group in columns else None, set()).add(repr(content.get(key)))
+        if any(len(values) > 1 for values in alike.values()):
+            columns.append(key)
+    return columns
+
+
+def _value(run: Run, column: str) -> Any:
+    if column in run.choices:
+        return run.choices[column]
+    return flat(config_of_result(run.config)).get(column)
+
+
+def _label(run: Run, columns: Sequence[str]) -> str:
+    values = {column.rpartition(".")[2]: _value(run, column) for column in columns}
+    return ", ".join(f"{key}={value}" for key, value in values.items()) or run.name
