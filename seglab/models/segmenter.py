@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
 
 
 def forward_flops(model: nn.Module, size: int) -> int:
-    """Returns the floating-point operations of one image of size x size, two for each multiply-add; computes nothing."""
+    """Returns the floating-point operations of one size x size image, two for each multiply-add; computes nothing."""
     shadow = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta"))
