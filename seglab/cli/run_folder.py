@@ -42,6 +42,11 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
     return path
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Returns whether a run has a checkpoint to go on from."""
+    return any((run / "checkpoints" / name).is_file() for name in ("last.ckpt", "last-previous.ckpt"))
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Returns a checkpoint's content on the CPU, tensors and plain containers only.
 
@@ -66,7 +71,8 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
         InputError: The folder is not a run's, or has nothing to go on from.
     """
     load_config(run)
-    checkpoint_path(run, "last") if not (run / "checkpoints" / "last-previous.ckpt").is_file() else None
+    if not has_checkpoint(run):
+        checkpoint_path(run, "last")
     own = list(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
     merged = {override.split("=", 1)[0].lstrip("+"): override for override in [*own, *overrides]}
     merged.pop("hydra.run.dir", None)

@@ -3,10 +3,11 @@
 import logging
 import math
 import os
-import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.data_command import quoted
+from seglab.cli.job import lock
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
@@ -27,6 +28,7 @@ from seglab.cli.run_folder import (
     write_summary,
 )
 from seglab.cli.stamp import git_diff, stamp
+from seglab.cli.sweep import SweepCallback, run_planned_job
 from seglab.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -41,77 +43,76 @@ def main() -> None:
         runs = [word.split("=", 1)[1] for word in sys.argv[1:] if word.startswith("resume=")]
         if runs and runs[-1] not in ("", "null"):
             sys.argv[1:] = resume_overrides(Path(runs[-1]), sys.argv[1:])
-        compose_and_run()
+        status = 0
+        try:
+            compose_and_run()
+        finally:
+            if SweepCallback.sweep is not None:
+                status = SweepCallback.sweep.finish()
+        if status:
+            raise SystemExit(status)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def compose_and_run(cfg: DictConfig) -> None:
     """Runs one training; a job of a multirun gets a process of its own."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return run_in_process(HydraConfig.get(), cfg.run_dir)
+        if cfg.search is None:
+            return run_planned_job(cfg)
+        from seglab.cli.search import run_worker
+
+        return run_worker(cfg)
     with told_in_a_line("train"):
         return train(cfg)
 
 
-def run_in_process(job: DictConfig, run_dir: str) -> None:
-    """Runs a multirun's job as a command of its own, so that a crash of one leaves the others alone.
+def train(cfg: DictConfig) -> None:
+    """Trains, tests the best checkpoint, and writes the run folder.
 
     Raises:
-        InputError: The job ended with another status than 0.
+        InputError: The config has a mistake, or another process trains in the folder.
     """
-    sweep_name = f"sweep_name={quoted(Path(job.sweep.dir).name)}"
-    overrides = [word for word in job.overrides.task if not word.startswith("sweep_name=")]
-    command = [
-        sys.executable,
-        str(CONF.parent / "train.py"),
-        *overrides,
-        sweep_name,
-        "hydra.mode=RUN",
-        f"hydra.run.dir={quoted(run_dir)}",
-    ]
-    status = subprocess.run(command).returncode
-    if status:
-        raise InputError(
-            f"job {job.job.num} ({' '.join(job.overrides.task)}) ended with status {status}: see {run_dir}/train.log"
-        )
-
-
-def train(cfg: DictConfig) -> None:
-    """Trains, tests the best checkpoint, and writes the run folder."""
     from seglab.cli.checks import check_config
 
     run = Path(cfg.run_dir)
-    if IS_FIRST_PROCESS:
-        if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
-            cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
-        check_config(cfg)
+    if not IS_FIRST_PROCESS:
+        return fit_and_test(cfg, run)
+    if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
+        cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
+    check_config(cfg)
+    run.mkdir(parents=True, exist_ok=True)
+    with lock(run) as free:
+        if not free:
+            raise InputError(f"{run} is being trained by another process: wait for it, or give another hydra.run.dir")
         save_config(cfg, list(HydraConfig.get().overrides.task), run)
         if diff := git_diff():
             (run / "git.diff").write_text(diff + "\n", encoding="utf-8")
         write_summary(run, {"status": "running", "error": None} | stamp(cfg))
+        with recorded_ending(run):
+            fit_and_test(cfg, run)
+
+
+@contextmanager
+def recorded_ending(run: Path) -> Iterator[None]:
+    """Writes to the summary how the block ended, and the seconds it took, those of earlier parts of the run added."""
     start = time.time() - read_summary(run).get("seconds", 0)
     ending = {"status": "failed"}
     try:
-        fit_and_test(cfg, run)
+        yield
         ending = {"status": "finished"}
-    except Interrupted as signal:
+    except Interrupted:
         ending = {"status": "interrupted"}
         log.warning("cut: go on with python train.py resume=%s", shown(run))
-        raise SystemExit(signal.status) from None
+        raise
     except Exception as error:
         ending["error"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        if IS_FIRST_PROCESS:
-            write_summary(run, ending | {"seconds": round(time.time() - start, 1)})
+        write_summary(run, ending | {"seconds": round(time.time() - start, 1)})
 
 
-class Interrupted(Exception):
-    """The run was cut by Ctrl-C or SIGTERM; `status` is the exit status that says so."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__()
-        self.status = status
+class Interrupted(SystemExit):
+    """The run was cut by Ctrl-C or SIGTERM; `code` is the exit status that says so."""
 
 
 def fit_and_test(cfg: DictConfig, run: Path) -> None:
@@ -132,7 +133,8 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
     if cfg.max_images is not None:
         cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
     if IS_FIRST_PROCESS:
-        write_summary(run, {"data_fingerprint": datamodule.source.fingerprint()})
+        fingerprint = datamodule.source.fingerprint()
+        write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if cfg.data.normalize:
         mean, std = datamodule.statistics.mean, datamodule.statistics.std

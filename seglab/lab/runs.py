@@ -13,7 +13,7 @@ import numpy as np
 
 from seglab.errors import InputError
 
-NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "logger", "callbacks", "seed")
+NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "search", "logger", "callbacks", "seed")
 _NOT_OF_THE_DATA = ("root", "num_workers", "cache_mb")
 _GROUPS_OF_NO_NODE = ("experiment", "sweep")  # they set the values of other groups
 

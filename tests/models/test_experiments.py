@@ -93,7 +93,7 @@ def test_the_command_line_wins_over_an_experiment():
 def test_sweep_starts_from_its_experiment(name):
     config = composed(f"sweep={name}")
     experiment, params = SWEEPS[name]
-    assert config.sweep_name == name
+    assert config.sweep.name == name
     assert chosen(config, "experiment") == experiment
     assert config.hydra.mode.name == "MULTIRUN"
     assert {key: values.replace(" ", "") for key, values in config.hydra.sweeper.params.items()} == params

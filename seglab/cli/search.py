@@ -1,0 +1,205 @@
+"""Searches a space of config keys with Optuna: workers that share one study, each trial a run of its own."""
+
+import csv
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from seglab.cli import job
+from seglab.cli.data_command import quoted
+from seglab.cli.run_folder import has_checkpoint, read_summary, shown
+from seglab.cli.sweep_job import slot, start_words
+from seglab.errors import InputError
+
+JOURNAL = "study.journal"
+
+
+def run_worker(cfg: DictConfig) -> None:
+    """Runs trials until the study has `search.trials` of them, those that an earlier sitting left cut first.
+
+    A trial is one training in `<sweep>/trial-<number>`. What it reaches on validation after each epoch is reported to
+    the study, whose pruner may stop it.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.sweep.dir)
+    base = [word for word in hydra.overrides.task if not word.startswith("search.")]
+    space = parse_space(cfg.search.space)
+    study = open_study(cfg, folder)
+    while True:
+        with _claimed(study, folder, cfg.search.trials) as trial:
+            if trial is None:
+                return
+            words = [*base, *(suggest(trial, key, override) for key, override in space.items())]
+            with slot(folder) as environment:
+                _run_trial(study, trial, words, trial_folder(folder, trial.number), cfg.sweep.timeout, environment)
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Returns a trial's run folder."""
+    return folder / f"trial-{number:04d}"
+
+
+def open_study(cfg: DictConfig, folder: Path) -> Any:
+    """Returns the study of a sweep's folder, made if there is none; many processes may hold it at once."""
+    import optuna
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", ExperimentalWarning)  # of the sampler's options that the config asks for
+    return optuna.create_study(
+        study_name=folder.name,
+        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        direction="maximize",
+        sampler=instantiate(cfg.search.sampler, _convert_="all"),
+        pruner=instantiate(cfg.search.pruner, _convert_="all"),
+        load_if_exists=True,
+    )
+
+
+def parse_space(space: Mapping[str, str]) -> dict[str, Override]:
+    """Returns the parsed values of a search space, written in Hydra's own words for a sweep.
+
+    Args:
+        space: key to `choice(a,b)`, `interval(low,high)` or `range(start,stop,step)`; `tag(log,interval(low,high))` is
+            a logarithmic scale, `int(interval(low,high))` whole numbers.
+
+    Raises:
+        InputError: A value is none of these.
+    """
+    parsed = {key: OverridesParser.create().parse_override(f"{key}={text}") for key, text in space.items()}
+    for key, override in parsed.items():
+        if not override.is_sweep_override():
+            raise InputError(
+                f"search.space.{key}={space[key]}: give choice(a,b), interval(low,high) or range(start,stop,step)"
+            )
+    return parsed
+
+
+def suggest(trial: Any, key: str, override: Override) -> str:
+    """Returns the word `key=value` that an Optuna trial takes from a key's part of the space."""
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        draw = trial.suggest_int if isinstance(sweep.start, int) else trial.suggest_float
+        value = draw(key, sweep.start, sweep.end, log="log" in sweep.tags)
+    elif isinstance(sweep, RangeSweep):
+        values = list(sweep.range())
+        draw = trial.suggest_int if isinstance(values[0], int) else trial.suggest_float
+        value = draw(key, values[0], values[-1], step=sweep.step)
+    else:
+        value = trial.suggest_categorical(key, list(override.sweep_string_iterator()))
+    return f"{key}={value}"
+
+
+@contextmanager
+def _claimed(study: Any, folder: Path, trials: int) -> Iterator[Any]:
+    """Yields a trial that no other worker has: one that was cut, else a new one, else none; and holds it meanwhile."""
+    with ExitStack() as held:
+        with job.lock(_claim(folder, "next"), wait=True):
+            trial = _cut_trial(study, folder, held)
+            if trial is None and len(study.get_trials(deepcopy=False)) < trials:
+                trial = study.ask()
+                held.enter_context(job.lock(_claim(folder, trial.number)))
+        yield trial
+
+
+def _cut_trial(study: Any, folder: Path, held: ExitStack) -> Any:
+    from optuna.trial import Trial, TrialState
+
+    for cut in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        with ExitStack() as claim:
+            if claim.enter_context(job.lock(_claim(folder, cut.number))):
+                held.push(claim.pop_all())
+                return Trial(study, cut._trial_id)
+    return None
+
+
+def _claim(folder: Path, name: object) -> Path:
+    path = folder / ".trials" / str(name)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _run_trial(
+    study: Any, trial: Any, words: list[str], run: Path, timeout: float | None, environment: dict[str, str]
+) -> None:
+    from optuna.trial import TrialState
+
+    reported = len(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+
+    def hopeless() -> bool:
+        nonlocal reported
+        for epoch, miou in list(enumerate(_validation(run)))[reported:]:
+            trial.report(miou, epoch)
+            reported += 1
+        return reported > 0 and trial.should_prune()
+
+    command = [f"resume={quoted(str(run))}"] if has_checkpoint(run) else start_words(words, run)
+    status = job.run_job(command, run, timeout, environment, hopeless)
+    if status == "finished":
+        study.tell(trial, read_summary(run)["best_val_miou"])
+    else:
+        study.tell(trial, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
+    values = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
+    print(f"{shown(run)}  {status}  {values}", file=sys.stderr)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _validation(run: Path) -> list[float]:
+    """Returns the validation mIoU of each epoch that was validated so far."""
+    try:
+        with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return [float(row["val/miou"]) for row in csv.DictReader(file) if row.get("val/miou")]
+    except OSError:
+        return []
+
+
+class Search:
+    """Says before a search how far its study is, and after it which trials were the best."""
+
+    def __init__(self, folder: Path, cfg: DictConfig) -> None:
+        """Checks the space, and prints how many trials there are already."""
+        self.folder, self.trials = folder, cfg.search.trials
+        parse_space(cfg.search.space)
+        self.study = open_study(cfg, folder)
+        print(f"{shown(folder)}: {self._counts() or 'no trial yet'}, of {self.trials}", file=sys.stderr)
+
+    def finish(self) -> int:
+        """Prints the trials, best first, with the tail of the log of those that failed; returns the exit status."""
+        trials = self.study.get_trials(deepcopy=False)
+        keys = list(dict.fromkeys(key for each in trials for key in each.params))
+        table = Table("trial", "state", "best val mIoU", *(key.rpartition(".")[2] for key in keys))
+        for trial in sorted(trials, key=lambda each: -1 if each.value is None else each.value, reverse=True):
+            value = "" if trial.value is None else f"{trial.value:.4f}"
+            params = [_short(trial.params.get(key, "")) for key in keys]
+            table.add_row(str(trial.number), trial.state.name.lower(), value, *params)
+        Console(stderr=True).print(table)
+        failed = [each for each in trials if each.state.name == "FAIL"]
+        for trial in failed:
+            run = trial_folder(self.folder, trial.number)
+            said = "".join(f"\n  | {line}" for line in job.tail(run))
+            print(f"\n{shown(run)}: {read_summary(run).get('error', 'failed')}{said}", file=sys.stderr)
+        ended = sum(each.state.is_finished() for each in trials)
+        print(f"\n{self._counts()}, of {self.trials}" + ("" if ended >= self.trials else "; the same command goes on"))
+        return 1 if failed or ended < self.trials else 0
+
+    def _counts(self) -> str:
+        states = Counter(each.state.name.lower() for each in self.study.get_trials(deepcopy=False))
+        return ", ".join(f"{count} {state}" for state, count in states.items())

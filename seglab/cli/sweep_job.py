@@ -1,0 +1,48 @@
+"""What a multirun's job needs to run: its words and its share of the machine."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from seglab.cli import job
+from seglab.cli.data_command import quoted
+
+
+def start_words(overrides: Sequence[str], run: Path) -> list[str]:
+    """Returns the command line that starts a job of a sweep in its folder."""
+    words = [word for word in overrides if not word.startswith("sweep.name=")]
+    return [*words, f"sweep.name={quoted(run.parent.name)}", f"hydra.run.dir={quoted(str(run))}", "hydra.mode=RUN"]
+
+
+@contextmanager
+def slot(folder: Path) -> Iterator[dict[str, str]]:
+    """Takes one of the launcher's `n_jobs` places; yields the variables that give the job its share of the machine.
+
+    A place has one GPU, where there are any, and its part of the processor's threads; a launcher without `n_jobs`
+    runs one job at a time, or on machines of its own, and leaves all as it is.
+    """
+    n_jobs = HydraConfig.get().launcher.get("n_jobs") or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_jobs = cores if n_jobs < 0 else n_jobs
+    if n_jobs == 1:
+        yield {}
+        return
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus is None:
+        gpus = ",".join(str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
+    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // n_jobs))}
+    while True:
+        for place in range(n_jobs):
+            here = folder / ".places" / str(place)
+            here.mkdir(parents=True, exist_ok=True)
+            with job.lock(here) as free:
+                if free:
+                    if gpus:
+                        environment["CUDA_VISIBLE_DEVICES"] = gpus.split(",")[place % len(gpus.split(","))]
+                    yield environment
+                    return
+        time.sleep(1)  # the same sweep runs twice: they share the places
