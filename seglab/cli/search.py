@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.table import Table
 
 from seglab.cli import job
-from seglab.cli.data_command import quoted
 from seglab.cli.run_folder import has_checkpoint, read_summary, shown
 from seglab.cli.sweep_job import slot, start_words
 from seglab.errors import InputError
@@ -148,7 +147,7 @@ def _run_trial(
             reported += 1
         return reported > 0 and trial.should_prune()
 
-    command = [f"resume={quoted(str(run))}"] if has_checkpoint(run) else start_words(words, run)
+    command = [f"resume={run}"] if has_checkpoint(run) else start_words(words, run)
     status = job.run_job(command, run, timeout, environment, hopeless)
     if status == "finished":
         study.tell(trial, read_summary(run)["best_val_miou"])

@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from seglab.cli import job
-from seglab.cli.data_command import quoted
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.run_folder import has_checkpoint, read_summary, resolved, shown
 from seglab.cli.stamp import git_commit
@@ -215,7 +214,7 @@ def run_planned_job(cfg: DictConfig) -> None:
         return
     if this.action == AGAIN:
         _put_aside(run)
-    words = [f"resume={quoted(str(run))}"]
+    words = [f"resume={run}"]
     if this.action != RESUME:
         words = start_words(this.overrides, run)
     with slot(folder) as environment:

@@ -1,0 +1,262 @@
+"""Sweeps that finish: real jobs that raise, die, hang, fill the disk or are cut, and the same command again."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from seglab.cli.resolvers import register_resolvers
+from seglab.cli.run_folder import resolved, write_summary
+from seglab.cli.stamp import git_commit
+from seglab.cli.sweep import job_names, job_overrides, plan
+from seglab.cli.sweep_job import slot
+from seglab.lab.runs import config_hash
+
+ROOT = Path(__file__).resolve().parents[2]
+POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=4", "logger=csv"]
+SCENES = ["data.source.train=8", "data.source.val=4", "data.source.test=4", "trainer.accelerator=cpu"]
+TWO_AT_A_TIME = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def status(run):
+    path = run / "summary.json"
+    return json.loads(path.read_text()).get("status") if path.exists() else None
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def processes_of(sweep):
+    """The ids of all living processes that were started for a sweep's folder."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words, state = line.read_bytes().decode(), (line.parent / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if str(sweep) in words and "train.py" in words and state != "Z" and int(line.parent.name) != os.getpid():
+            found.append(int(line.parent.name))
+    return found
+
+
+@pytest.fixture
+def start(environment):
+    """Starts a command in a process group of its own, as a shell does."""
+    started = []
+
+    def start(*words):
+        process = subprocess.Popen(
+            [sys.executable, "train.py", *map(str, words)],
+            cwd=ROOT,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and /proc")
+def test_a_job_that_raises_dies_hangs_or_finds_the_disk_full_leaves_the_others_alone(command, start, tmp_path):
+    sweep = tmp_path / "faults"
+    words = ["-m", *POCKET, *SCENES, *TWO_AT_A_TIME, "trainer.max_epochs=2", "seed=0,1,2,3,4", "sweep.timeout=45"]
+    words += [f"hydra.sweep.dir={sweep}"]
+    full, killed, hangs, raises, good = (sweep / f"seed={seed}" for seed in range(5))
+    for run in (full, hangs, raises):
+        run.mkdir(parents=True)
+    (full / "summary.tmp").symlink_to("/dev/full")  # nothing can be written there: "No space left on device"
+    os.mkfifo(hangs / "metrics.csv")  # opening it waits for ever
+    (raises / "images").write_text("not a folder")
+
+    def kill():
+        wait_for(lambda: status(killed) == "running")
+        [process] = [pid for pid in processes_of(killed)]
+        os.kill(process, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    first = start(*words)
+    killer.start()
+    said = first.communicate(timeout=300)[0]
+    killer.join()
+    assert first.returncode == 1, said
+    assert said.count("start (new)") == 5
+    assert status(good) == "finished" and status(killed) == "killed" and status(raises) == "failed"
+    assert status(hangs) == "timed out"
+    for run, why in {full: "No space left", killed: "SIGKILL", hangs: "sweep.timeout", raises: "File exists"}.items():
+        assert f"{run}: " in said and why in said.split(f"{run}: ")[-1].split(f"{sweep}/")[0], (run, why, said)
+    assert "4 of 5 jobs did not finish" in said
+    assert processes_of(sweep) == []
+
+    (full / "summary.tmp").unlink()
+    (hangs / "metrics.csv").unlink()
+    again = command("train.py", *words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    table = {
+        line.split("│")[1].strip(): line.split("│")[2].strip() for line in again.stderr.splitlines() if "│" in line
+    }
+    assert all(table[run.name].startswith("finished: test mIoU") for run in (full, killed, hangs, raises, good))
+    before = again.stderr.split("what became")[0]
+    assert "start again (failed)" in before and "skip (finished)" in before
+    assert (sweep / "aside" / "seed=3-1" / "output.log").exists()  # what had failed is kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_sweep_that_is_killed_and_then_cut_by_ctrl_c_ends_as_if_nothing_had_happened(start, tmp_path):
+    epochs = 12
+    fixed = [*POCKET, *SCENES, f"trainer.max_epochs={epochs}"]
+    sweep = tmp_path / "cut"
+    words = ["-m", *fixed, *TWO_AT_A_TIME, "seed=0,1", f"hydra.sweep.dir={sweep}"]
+    runs = [sweep / "seed=0", sweep / "seed=1"]
+
+    first = start(*words)
+    wait_for(lambda: all((run / "checkpoints" / "last.ckpt").exists() for run in runs))
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    wait_for(lambda: processes_of(sweep) == [], seconds=20)
+    assert {status(run) for run in runs} <= {"running", "finished"}
+
+    def rows(run):
+        with (run / "metrics.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    done = [len(rows(run)) for run in runs]
+    second = start(*words)
+    wait_for(lambda: second.poll() is not None or any(len(rows(r)) > n for r, n in zip(runs, done, strict=True)))
+    second.send_signal(signal.SIGINT)
+    said = second.communicate(timeout=120)[0]
+    assert second.returncode == 130 and "resume (was cut)" in said, said
+    assert "the same command goes on with them" in said
+    wait_for(lambda: processes_of(sweep) == [], seconds=20)
+
+    for line in (words, [*fixed, "seed=0", f"hydra.run.dir={tmp_path / 'uncut'}"]):
+        third = start(*line)
+        said = third.communicate(timeout=300)[0]
+        assert third.returncode == 0, said
+    same = [key for key in rows(runs[0])[0] if key != "train/images_per_second"]
+    assert [[row[key] for key in same] for row in rows(runs[0])] == [
+        [row[key] for key in same] for row in rows(tmp_path / "uncut")
+    ]
+    matrices = [
+        np.load(run / "evaluation" / "test" / "confusion.npz")["confusion"] for run in (runs[0], tmp_path / "uncut")
+    ]
+    assert np.array_equal(*matrices)
+
+    fourth = start(*words)
+    assert fourth.communicate(timeout=120)[0].count("skip (finished") == 2 and fourth.returncode == 0
+
+
+def test_jobs_are_hydras_own():
+    words = ["data=voc9", "+extra=1", "seed=range(0,3)", "optimizer.lr=1e-3,1e-2", "data.classes=[a,b]", "~sweep.name"]
+    hydra = {"sweeper": {"params": {"model": "unet4,unet6"}}, "overrides": {"task": words}}
+    parsed = OverridesParser.create().parse_overrides(["model=unet4,unet6", *words])
+    jobs = list(job_overrides(OmegaConf.create({"hydra": hydra})))
+    assert jobs == BasicSweeper.split_arguments(parsed, None)[0] and len(jobs) == 12
+
+
+def test_a_jobs_folder_is_named_by_what_the_sweep_changes():
+    models, rates = ("unet4", "unet6"), (0.001, 0.1)
+    jobs = [["data=voc9", f"model={model}", f"optimizer.lr={lr}", "seed=0"] for model in models for lr in rates]
+    assert job_names(jobs) == ["unet4-lr=0.001", "unet4-lr=0.1", "unet6-lr=0.001", "unet6-lr=0.1"]
+    lists = [["data.classes=[a,b]", "seed=0"], ["data.classes=[a/c]", "seed=0"]]
+    assert job_names(lists) == ["classes=_a_b_", "classes=_a_c_"]
+    assert job_names([["seed=0"]]) == ["run"]
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Plans a sweep over two rates in which the first run stands as given."""
+    monkeypatch.setenv("SEGLAB_CACHE_DIR", str(tmp_path / "cache"))
+    register_resolvers()
+
+    def make(**values):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            jobs = [[*POCKET, *SCENES, f"optimizer.lr={lr}"] for lr in (0.1, 0.2)]
+            cfg = compose("train", jobs[0])
+            cfg.run_dir = ""
+            (tmp_path / "sweep" / "older-name").mkdir(parents=True, exist_ok=True)
+            fingerprint = instantiate(cfg.data.source, _convert_="all").fingerprint()
+            known = {"config_hash": config_hash(resolved(cfg)), "seed": 0, "git_commit": git_commit()}
+            write_summary(tmp_path / "sweep" / "older-name", known | {"data_fingerprint": fingerprint} | values)
+            return plan(tmp_path / "sweep", jobs)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("values", "action", "note"),
+    [
+        ({"status": "finished"}, "skip", ""),
+        ({"status": "finished", "git_commit": "another"}, "skip", "finished, with another version of the code"),
+        ({"status": "finished", "data_fingerprint": "0"}, "start again", "finished, but the data has changed since"),
+        ({"status": "failed"}, "start again", ""),
+        ({"status": "running"}, "start", "was cut before its first epoch ended"),
+    ],
+)
+def test_what_a_job_needs_follows_from_what_its_folder_holds(planned, values, action, note):
+    first, second = planned(**values)
+    assert (first.folder, first.action, first.note) == ("older-name", action, note)
+    assert (second.folder, second.action) == ("lr=0.2", "start")
+
+
+def test_a_run_of_another_config_keeps_its_folder(planned, tmp_path):
+    write = {"status": "finished", "config_hash": "another", "seed": 0}
+    (tmp_path / "sweep" / "lr=0.2").mkdir(parents=True)
+    write_summary(tmp_path / "sweep" / "lr=0.2", write)
+    assert planned(status="finished")[1].folder.startswith("lr=0.2-")
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [("", None), ("4,5", {"4", "5"})])
+def test_jobs_side_by_side_share_out_gpus_and_threads(monkeypatch, tmp_path, gpus, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    hydra = OmegaConf.create({"hydra": {"launcher": {"n_jobs": 2}}})
+    monkeypatch.setattr(HydraConfig, "get", lambda: hydra.hydra)
+    asked = "from seglab.cli import job; from pathlib import Path; import sys\n"
+    asked += "with job.lock(Path(sys.argv[1])) as free: print(free, flush=True); input()"
+    with slot(tmp_path) as first:
+        assert first["OMP_NUM_THREADS"] == "4"
+    place = tmp_path / ".places" / "0"
+    other = subprocess.Popen(
+        [sys.executable, "-c", asked, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert other.stdout.readline() == "True\n"
+    with slot(tmp_path) as second:  # the first place is another process's now
+        taken = {first.get("CUDA_VISIBLE_DEVICES"), second.get("CUDA_VISIBLE_DEVICES")}
+    other.communicate("\n")
+    assert taken == (expected or {None})
+
+
+def test_a_mistake_in_one_job_shows_before_any_starts(command, tmp_path):
+    done = command("train.py", "-m", *POCKET, *SCENES, "optimizer=adam,adan", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.returncode == 2
+    assert "optimizer=adan is not known: did you mean adam" in done.stderr
+    assert not list(tmp_path.glob("sweep/*/summary.json"))
