@@ -255,6 +255,15 @@ def test_jobs_side_by_side_share_out_gpus_and_threads(monkeypatch, tmp_path, gpu
     assert taken == (expected or {None})
 
 
+def test_a_cluster_launcher_runs_the_same_jobs(command, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra seglab[cluster]")
+    words = ["-m", *POCKET, *SCENES, "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'cluster'}"]
+    done = command("train.py", *words, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [status(tmp_path / "cluster" / f"seed={seed}") for seed in (0, 1)] == ["finished", "finished"]
+    assert done.stderr.count("finished: test mIoU") == 2
+
+
 def test_a_mistake_in_one_job_shows_before_any_starts(command, tmp_path):
     done = command("train.py", "-m", *POCKET, *SCENES, "optimizer=adam,adan", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.returncode == 2

@@ -1,0 +1,82 @@
+"""Searches: the words of a space, and workers that share a study which a kill does not spoil."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from seglab.cli.search import JOURNAL, parse_space, suggest
+from seglab.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+POCKET = ["model=unet4", "model.width=0.02", "data=shapes", "data.crop_size=32", "logger=csv", "trainer.max_epochs=3"]
+SCENES = ["data.source.train=8", "data.source.val=4", "data.source.test=4", "trainer.accelerator=cpu"]
+SPACE = {
+    "optimizer.lr": "tag(log,interval(1e-4,1e-2))",
+    "model.dropout": "interval(0,0.5)",
+    "model.depth": "int(interval(1,4))",
+    "data.batch_size": "range(10,60,10)",
+    "augment": "choice(flip,albu)",
+}
+
+
+def test_a_space_is_written_in_hydras_words():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = {key: set() for key in SPACE}
+    for _ in range(60):
+        trial = study.ask()
+        for key, override in parse_space(SPACE).items():
+            name, _, value = suggest(trial, key, override).partition("=")
+            assert name == key
+            seen[key].add(value)
+    assert seen["augment"] == {"flip", "albu"}
+    assert seen["data.batch_size"] == {"10", "20", "30", "40", "50"}
+    assert seen["model.depth"] == {"1", "2", "3", "4"}
+    rates = sorted(map(float, seen["optimizer.lr"]))
+    assert 1e-4 <= rates[0] and rates[-1] <= 1e-2 and 5e-4 < rates[30] < 2e-3  # the middle of a logarithmic scale
+    dropouts = sorted(map(float, seen["model.dropout"]))
+    assert 0 <= dropouts[0] < 0.05 and 0.45 < dropouts[-1] <= 0.5
+
+
+def test_a_value_that_is_no_space_is_refused():
+    with pytest.raises(InputError, match=r"search.space.optimizer.lr=0.1: give choice"):
+        parse_space({"optimizer.lr": "0.1"})
+
+
+def study_of(sweep):
+    storage = JournalStorage(JournalFileBackend(str(sweep / JOURNAL)))
+    return optuna.load_study(study_name=sweep.name, storage=storage)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="jobs that die with their sweep are Linux's")
+def test_workers_share_a_study_and_a_killed_search_goes_on(command, environment, tmp_path):
+    sweep = tmp_path / "study"
+    words = ["sweep=search_unet6", *POCKET, *SCENES, "search.trials=4", f"hydra.sweep.dir={sweep}"]
+    words += ["search.pruner.n_startup_trials=1", "search.pruner.n_warmup_steps=1"]
+    words += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    line = [sys.executable, "train.py", *words]
+    first = subprocess.Popen(line, cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(sweep.glob("trial-*/checkpoints/last.ckpt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    running = sum(trial.state.name == "RUNNING" for trial in study_of(sweep).trials)
+    assert running >= 1  # the kill left a trial in the air
+
+    done = command("train.py", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{running} running" in done.stderr
+    trials = study_of(sweep).trials
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    best = study_of(sweep).best_trial
+    assert f"{best.value:.4f}" in done.stderr.split("best val mIoU")[1].splitlines()[2]  # the first row of the table
+    assert sorted(path.name for path in sweep.glob("trial-*")) == [f"trial-{number:04d}" for number in range(4)]
