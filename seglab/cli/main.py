@@ -14,7 +14,12 @@ COMMANDS = {
     "evaluate": "score a run folder again (python evaluate.py)",
     "stats": "mean, std, area and inverse-area weight of each class of a training split",
     "crop": "write the five-crop dataset of a dataset",
+    "rerun": "repeat a run and say whether its result is the same",
+    "compare": "compare runs: scores and differences with intervals, and verdicts",
+    "report": "write one HTML page that compares runs: intervals, curves, confusion, cost, a gallery",
+    "wandb": "Weights & Biases: comparison reports, upload of offline runs, W&B sweeps",
 }
+MODULES = {"wandb": "wandb_command"}  # where a module cannot have the command's name
 
 
 def main() -> None:
@@ -41,7 +46,7 @@ def main() -> None:
 def run(command: str, words: list[str]) -> None:
     """Runs one command with its part of the command line."""
     sys.argv = [str(Path(__file__).parents[2] / f"{command}.py"), *words]  # what Lightning starts its processes from
-    importlib.import_module(f"seglab.cli.{command}").main()
+    importlib.import_module(f"seglab.cli.{MODULES.get(command, command)}").main()
 
 
 def train() -> None:

@@ -179,6 +179,8 @@ def last_checkpoint(resume: str | None) -> Path | None:
 
 def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
     """Tests the best checkpoint; returns what it adds to the summary."""
+    import torch
+
     from seglab.models import forward_flops
     from seglab.task import EvaluationWriter, Throughput, peak_memory
 
@@ -198,6 +200,7 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any)
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "gflops": round(forward_flops(task.model, cfg.data.crop_size) / 1e9, 4),
         "peak_memory_mib": round(peak_memory() / 2**20, 1),
+        "threads": torch.get_num_threads(),
         "device": str(trainer.strategy.root_device),
         "precision": trainer.precision,
         "memory_format": "channels_last",

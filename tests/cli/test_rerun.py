@@ -1,0 +1,64 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from seglab.cli.rerun import verdict
+from seglab.lab.runs import read_run
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_a_run_is_repeated_to_the_bit(command, copied):
+    done = command("-m", "seglab", "rerun", copied)
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith(
+        f"{copied}-rerun-1: the same to the bit: weights, every epoch's scores and the test's 4 images"
+    )
+    assert json.loads((copied.with_name("run-rerun-1") / "summary.json").read_text())["seed"] == 0
+
+
+def change(run, **values):
+    path = run / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_what_cannot_be_repeated_is_refused(call, copied):
+    config = json.loads((copied / ".hydra" / "resolved.json").read_text())
+    config["optimizer"]["lr"] = 0.7
+    (copied / ".hydra" / "resolved.json").write_text(json.dumps(config))
+    status, _, said = call("rerun", copied)
+    assert status == 2 and "its words give another optimizer.lr; check out" in said
+    change(copied, status="failed")
+    status, _, said = call("rerun", copied)
+    assert status == 2 and f"{copied} is failed, not finished" in said
+    status, _, said = call("rerun", copied / "images")
+    assert status == 2 and "is not a run folder" in said
+
+
+def test_another_result_is_held_against_its_interval(trained, copied):
+    path = copied / "evaluation" / "test" / "confusion.npz"
+    with np.load(path) as arrays:
+        names, confusion = arrays["names"], arrays["confusion"]
+
+    def rewritten(matrices):
+        np.savez_compressed(path, names=names, confusion=matrices)
+        return verdict(read_run(trained), read_run(copied))
+
+    nearly = confusion.copy()
+    nearly[0, 0, 0] -= 1
+    nearly[0, 0, 1] += 1
+    same, said = rewritten(nearly)
+    assert same and said.startswith("not the same to the bit, but within the interval: test mIoU")
+    same, said = rewritten(np.stack([np.diag(matrix.sum(1)) for matrix in confusion]))  # all right
+    assert not same and said.startswith("another result: test mIoU")
+    change(copied, data_fingerprint="0")
+    assert verdict(read_run(trained), read_run(copied)) == (
+        False,
+        "another result is to be expected: the data has changed since",
+    )
