@@ -7,17 +7,30 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.build import flat
-from seglab.cli.run_folder import shown
+from seglab.cli.run_folder import read_summary, shown
+from seglab.errors import InputError
+
+AXES = ("epoch", "images_seen", "trainer/global_step")  # what a chart may have as its x axis; no charts of their own
+SUMMARY = (
+    "best_epoch",
+    "best_val_miou",
+    "test_miou",
+    "epochs",
+    "images_per_second",
+    "parameters",
+    "gflops",
+    "peak_memory_mib",
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +68,37 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
         for name, node in cfg.logger.items()
     ]
     for logger in loggers:
-        logger.log_hyperparams(flat(cfg))
+        logger.log_hyperparams(described(cfg))
     return loggers
+
+
+def described(cfg: DictConfig) -> dict[str, Any]:
+    """Returns what a run is made of: its config as dotted keys, the choice of each config group as `choices/<group>`.
+
+    With them goes the `config_hash`, which all seeds of a configuration share. A name with a slash can be a filter, a
+    column or a group in W&B, where one with a dot is read as a path.
+    """
+    choices = {f"choices/{group}": choice for group, choice in _choices(cfg).items()}
+    return flat(cfg) | choices | {"config_hash": read_summary(Path(cfg.run_dir))["config_hash"]}
+
+
+def _choices(cfg: DictConfig) -> dict[str, str]:
+    """Returns the choice of each config group that has one."""
+    return {group: choice for group, choice in read_summary(Path(cfg.run_dir))["choices"].items() if choice is not None}
+
+
+def _tags(cfg: DictConfig, given: Any) -> list[str]:
+    """Returns the user's tags and those of the config's choices, `model:unet6`; defaults and loggers say nothing.
+
+    Raises:
+        InputError: W&B does not take a tag of the user's.
+    """
+    given = [given] if isinstance(given, str) else [str(tag) for tag in given or []]
+    for tag in given:
+        if not 1 <= len(tag) <= 64:
+            raise InputError(f"logger.wandb.tags: {tag!r} has {len(tag)} characters: W&B takes 1 to 64")
+    chosen = {group: choice for group, choice in _choices(cfg).items() if choice != "default" and group != "logger"}
+    return list(dict.fromkeys([*given, *(f"{group}:{choice}"[:64] for group, choice in chosen.items())]))
 
 
 def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
@@ -64,6 +106,7 @@ def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
     from pytorch_lightning.loggers import WandbLogger
 
     run_dir = Path(cfg.run_dir)
+    node = OmegaConf.merge(node, {"tags": _tags(cfg, node.tags)})
     mode = os.environ.get("WANDB_MODE") or node.mode
     if mode == "auto":
         reason = wandb_offline_reason()
@@ -78,7 +121,8 @@ def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
         log.warning("W&B refused (%s): the run is kept offline. %s", error.__cause__ or error, upload_hint(run_dir))
         wandb.teardown()  # its service has kept the key
         run = _init_wandb(cfg, node, "offline")
-    run.define_metric("epoch")
+    for axis in AXES:
+        run.define_metric(axis, hidden=True)
     run.define_metric("*", step_metric="epoch")
     return WandbLogger(experiment=run)
 
@@ -103,11 +147,36 @@ def upload_hint(run_dir: Path) -> str:
 
 @contextmanager
 def closed_wandb() -> Iterator[None]:
-    """Ends an open W&B run with exit code 0, or 1 where the block fails, so that the next job opens its own."""
+    """Ends an open W&B run with its results and exit code 0, or with 1 where the block fails.
+
+    So the next job of the same process opens its own, and a run that crashed does not look finished.
+    """
     exit_code = 1
     try:
         yield
+        if (run := _open_run()) is not None and not run.disabled:
+            run.summary.update(results(Path(run.settings.root_dir)))
         exit_code = 0
     finally:
-        if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
-            wandb.finish(exit_code=exit_code)
+        if (run := _open_run()) is not None:
+            run.finish(exit_code=exit_code)
+
+
+def _open_run() -> Any:
+    wandb = sys.modules.get("wandb")
+    return wandb.run if wandb else None
+
+
+def results(run_dir: Path) -> dict[str, Any]:
+    """Returns what the run reached and cost, its test mIoU with the 95 % interval over images.
+
+    A test of one image, or without a scored pixel, has no interval.
+    """
+    from seglab.lab.comparison import compare
+    from seglab.lab.runs import group_runs, read_run
+
+    run = read_run(run_dir)
+    reached = {key: run.summary[key] for key in SUMMARY}
+    with suppress(InputError):
+        reached["test_miou_low"], reached["test_miou_high"] = compare(group_runs([run])).rows[0].interval
+    return reached

@@ -26,6 +26,27 @@ def scores(confusion: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
     }
 
 
+def tables(iou: dict[str, float | None], confusion: torch.Tensor) -> dict[str, dict[str, list[Any]]]:
+    """Returns the IoU of each class and the confusion matrix as columns and rows.
+
+    A row of the confusion names label and prediction, the pixels (K, K) that they share, and their part of the label's.
+    """
+    nan = float("nan")
+    pixels, totals = confusion.tolist(), confusion.sum(1).tolist()
+    rows = [
+        [label, pred, pixels[i][j], pixels[i][j] / totals[i] if totals[i] else nan]
+        for i, label in enumerate(iou)
+        for j, pred in enumerate(iou)
+    ]
+    return {
+        "iou_per_class": {
+            "columns": ["class", "iou"],
+            "data": [[name, nan if value is None else value] for name, value in iou.items()],
+        },
+        "confusion": {"columns": ["label", "prediction", "pixels", "share"], "data": rows},
+    }
+
+
 class EvaluationWriter(pl.Callback):
     """Collects the test of a split and writes metrics.json, confusion.npz, confusion.png, predictions/ and overlays/.
 
@@ -107,6 +128,6 @@ class EvaluationWriter(pl.Callback):
         iou = {f"test/iou/{name}": float("nan") if v is None else v for name, v in self.result["iou"].items()}
         pl_module.log_dict(iou)
         for logger in trainer.loggers:
-            if hasattr(logger, "log_table"):
-                rows = [[name, float("nan") if value is None else value] for name, value in self.result["iou"].items()]
-                logger.log_table(f"{self.split}/iou_per_class", columns=["class", "iou"], data=rows)
+            if hasattr(logger, "log_table"):  # that of Weights & Biases
+                for name, table in tables(self.result["iou"], confusion).items():
+                    logger.log_table(f"{self.split}/{name}", **table)

@@ -50,6 +50,10 @@ class Throughput(pl.Callback):
             values = {"train/images_per_second": speed, "images_seen": float(self.images_seen)}
             pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Logs the images seen beside the scores, so that these can be drawn over them."""
+        pl_module.log("images_seen", float(self.images_seen))
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts for a checkpoint."""
         return {"images_seen": self.images_seen, "seconds": self.seconds}

@@ -1,16 +1,19 @@
 """The offline W&B file of a run, read back record by record with the client's own message types."""
 
-import http.server
+import csv
 import json
 import socket
 import struct
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from wandb.proto import wandb_internal_pb2
+
+from seglab.data.shapes import Shapes
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = 32768
@@ -35,22 +38,26 @@ def records(path):
             yield message
 
 
+def values(items):
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
 def read(run):
     [path] = (run / "wandb").glob("offline-run-*/*.wandb")
-    found = {"history": [], "config": {}, "files": [], "exit": None, "group": None, "id": None}
+    found = {"folder": path.parent / "files", "history": [], "config": {}, "summary": {}, "metrics": [], "files": []}
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            found["group"], found["id"] = record.run.run_group, record.run.run_id
-            updates = record.run.config.update
+            found["run"] = record.run
+            found["config"] |= values(record.run.config.update)
         elif kind == "config":
-            updates = record.config.update
-        else:
-            updates = []
-        found["config"] |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in updates}
-        if kind == "history":
-            row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            found["history"].append(row)
+            found["config"] |= values(record.config.update)
+        elif kind == "summary":
+            found["summary"] |= values(record.summary.update)
+        elif kind == "history":
+            found["history"].append(values(record.history.item))
+        elif kind == "metric":
+            found["metrics"].append(record.metric)
         elif kind == "files":
             found["files"] += [file.path for file in record.files.files]
         elif kind == "exit":
@@ -59,52 +66,109 @@ def read(run):
 
 
 @pytest.fixture(scope="module")
-def sweep(command, tmp_path_factory):
-    """Two jobs that work and, between them, one that diverges."""
-    folder = tmp_path_factory.mktemp("sweep") / "lr"
-    words = ["model=unet4", "model.width=0.02", "data.source.train=8", "data.source.val=4", "data.source.test=4"]
-    words += ["data.crop_size=32", "data.batch_size=4", "trainer.max_epochs=2", "callbacks.strips.every_n_epochs=1"]
-    done = command("train.py", "-m", "optimizer.lr=1e-3,1e30,1e-2", *words, f"hydra.sweep.dir={folder}")
-    return folder, done
+def runs(wandb_sweep):
+    folder, _ = wandb_sweep
+    return [read(folder / f"lr={lr}") for lr in ("0.001", "1e+30", "0.01")]
 
 
-def test_each_job_of_a_sweep_has_its_own_run_with_config_history_images_table_and_exit_code(sweep):
-    folder, _ = sweep
-    runs = [read(folder / str(job)) for job in range(3)]
-    assert len({run["id"] for run in runs}) == 3
-    assert {run["group"] for run in runs} == {"lr"}
+@pytest.fixture(scope="module")
+def folder(wandb_sweep):
+    return wandb_sweep[0] / "lr=0.001"
+
+
+def test_each_job_of_a_sweep_has_its_own_run_in_one_group_with_an_honest_exit_code(runs):
+    assert len({run["run"].run_id for run in runs}) == 3
+    assert {run["run"].run_group for run in runs} == {"lr"}
+    assert {run["run"].job_type for run in runs} == {"train"}
     assert [run["config"]["optimizer.lr"] for run in runs] == [1e-3, 1e30, 1e-2]
     assert [run["exit"] for run in runs] == [0, 1, 0]
-    for job in (0, 2):
-        run = runs[job]
-        assert run["config"]["model.name"] == "unet4"
-        history = run["history"]
-        assert [row["epoch"] for row in history if "train/miou" in row] == [0, 1]
-        keys = {key.removesuffix("/_type") for row in history for key in row}
-        wanted = {"lr", "train/loss", "train/images_per_second", "images_seen", "val/loss", "val/miou", "val/iou/disc"}
-        assert wanted | {"test/miou", "test/iou/disc", "predictions", "test/iou_per_class"} <= keys
-        rows = (folder / str(job) / "metrics.csv").read_text().splitlines()
-        assert len(rows) == 3
-        miou = float(rows[2].split(",")[rows[0].split(",").index("val/miou")])
-        logged = [row["val/miou"] for row in history if "val/miou" in row]
-        assert logged[-1] == pytest.approx(miou, nan_ok=True)
-        assert sum("images/predictions" in path for path in run["files"]) == 2
-        assert any("table/test/iou_per_class" in path for path in run["files"])
 
 
-def test_a_failing_job_leaves_the_others_alone_and_the_sweep_says_so(sweep):
-    folder, done = sweep
-    assert done.returncode == 2
-    assert "optimizer.lr=1e+30" in done.stderr and "diverged" in done.stderr and "Traceback" not in done.stderr
-    states = [json.loads((folder / str(job) / "summary.json").read_text())["status"] for job in range(3)]
-    assert states == ["finished", "failed", "finished"]
+def test_tags_and_config_name_the_choice_of_each_config_group(runs, folder):
+    for run in runs:
+        assert {"mine", "data:shapes", "model:unet4", "optimizer:adam", "scheduler:none"} <= set(run["run"].tags)
+        assert not any(tag.startswith(("logger:", "trainer:")) for tag in run["run"].tags)
+        config = run["config"]
+        assert config["choices/model"] == "unet4" and config["choices/trainer"] == "default"
+        assert "choices/experiment" not in config
+        assert config["model.name"] == "unet4" and config["model.width"] == 0.02
+    hashes = [run["config"]["config_hash"] for run in runs]
+    assert len(set(hashes)) == 3 and hashes[0] == json.loads((folder / "summary.json").read_text())["config_hash"]
 
 
-def test_without_a_key_there_is_one_warning_with_the_command_that_uploads(sweep):
-    folder, _ = sweep
-    log = (folder / "0" / "train.log").read_text()
+def test_history_has_every_epoch_of_the_table_over_epoch_and_images_seen(runs, folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for key in ("val/miou", "val/iou/disc", "train/miou", "train/images_per_second", "lr"):
+        logged = [row for row in runs[0]["history"] if key in row]
+        assert [row["epoch"] for row in logged] == [0, 1]
+        assert [row["images_seen"] for row in logged] == [8, 16]
+        assert [row[key] for row in logged] == pytest.approx([float(row[key]) for row in table], nan_ok=True)
+    definitions = {metric.name or metric.glob_name: metric for metric in runs[0]["metrics"]}
+    assert definitions["*"].step_metric == "epoch" and definitions["*"].options.step_sync
+    assert all(definitions[axis].options.hidden for axis in ("epoch", "images_seen", "trainer/global_step"))
+
+
+def test_pictures_are_photographs_with_label_and_prediction_as_masks_with_class_names(runs):
+    run = runs[0]
+    pictures = [row for row in run["history"] if "predictions/_type" in row]
+    assert [row["epoch"] for row in pictures] == [0, 1]
+    assert pictures[0]["predictions/captions"] == [f"val_{index:05d}" for index in range(4)]
+    names = {str(index): name for index, name in enumerate([*Shapes.class_names, "boundary"])}
+    labels = run["config"]["_wandb"]["mask/class_labels"]
+    for layer in ("label", "prediction"):
+        assert labels[f"predictions_wandb_delimeter_{layer}"]["value"] == names
+    source = Shapes(size=32, train=8, val=4, test=4)
+    images = np.stack([source.read("val", index)[0] for index in range(4)])
+    for index, masks in enumerate(pictures[1]["predictions/all_masks"]):
+        label = source.read("val", index)[1]
+        assert np.array_equal(np.asarray(Image.open(run["folder"] / masks["label"]["path"])), label)
+        prediction = np.asarray(Image.open(run["folder"] / masks["prediction"]["path"]))
+        assert prediction.shape == label.shape and prediction.max() < 9
+        photograph = np.asarray(Image.open(run["folder"] / pictures[1]["predictions/filenames"][index]))
+        assert np.abs(images - photograph.astype(int)).mean((1, 2, 3)).argmin() == index
+
+
+def test_tables_hold_the_iou_of_each_class_and_the_confusion_of_the_test(runs, folder):
+    tables = {}
+    for row in runs[0]["history"]:
+        tables |= {key.removesuffix("/path"): path for key, path in row.items() if key.endswith("/path")}
+    scores = json.loads((folder / "evaluation" / "test" / "metrics.json").read_text())
+    with np.load(folder / "evaluation" / "test" / "confusion.npz") as arrays:
+        confusion = arrays["confusion"].sum(0)
+    iou = json.loads((runs[0]["folder"] / tables["test/iou_per_class"]).read_text())
+    assert iou["columns"] == ["class", "iou"]
+    expected = [[name, pytest.approx(np.nan if v is None else v, nan_ok=True)] for name, v in scores["iou"].items()]
+    assert iou["data"] == expected
+    table = json.loads((runs[0]["folder"] / tables["test/confusion"]).read_text())
+    assert table["columns"] == ["label", "prediction", "pixels", "share"]
+    for label, prediction, pixels, share in table["data"]:
+        row = confusion[Shapes.class_names.index(label)]
+        assert pixels == row[Shapes.class_names.index(prediction)]
+        assert share == pytest.approx(pixels / row.sum() if row.sum() else np.nan, nan_ok=True)
+    assert len(table["data"]) == 81
+
+
+def test_the_summary_has_best_and_test_miou_with_its_interval(runs, folder):
+    summary, stamped = runs[0]["summary"], json.loads((folder / "summary.json").read_text())
+    for key in ("best_epoch", "best_val_miou", "test_miou", "images_per_second", "parameters", "gflops"):
+        assert summary[key] == stamped[key]
+    assert summary["test_miou_low"] < summary["test_miou"] < summary["test_miou_high"]
+    assert "test_miou" not in runs[1]["summary"]
+
+
+def test_a_failing_job_leaves_the_others_alone_and_the_sweep_says_so(wandb_sweep):
+    folder, done = wandb_sweep
+    assert done.returncode == 1
+    assert "lr=1e+30: failed" in done.stderr and "diverged" in done.stderr and "Traceback" not in done.stderr
+    states = [json.loads((folder / f"lr={lr}" / "summary.json").read_text())["status"] for lr in ("0.001", "1e+30")]
+    assert states == ["finished", "failed"]
+
+
+def test_without_a_key_there_is_one_warning_with_the_command_that_uploads(folder):
+    log = (folder / "train.log").read_text()
     assert log.count("W&B is offline") == 1
-    assert f"wandb sync {folder}/0/wandb/offline-run-*" in log
+    assert f"wandb sync {folder}/wandb/offline-run-*" in log
 
 
 def test_a_server_that_does_not_answer_is_a_reason_to_stay_offline(environment):
@@ -118,33 +182,22 @@ def test_a_server_that_does_not_answer_is_a_reason_to_stay_offline(environment):
     assert "127.0.0.1 does not answer" in done.stdout
 
 
-class RefusesTheKey(http.server.BaseHTTPRequestHandler):
-    """A W&B server that knows no key."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.send_response(401)
-        answer = b'{"errors": [{"message": "invalid key"}]}'
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_GET = do_POST
-
-    def log_message(self, *arguments):
-        pass
-
-
-def test_a_refused_key_keeps_the_run_offline(environment, tmp_path):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), RefusesTheKey)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    key = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "0" * 40}
-    words = ["model=unet4", "model.width=0.02", "data.source.train=4", "data.source.val=2", "data.source.test=2"]
+def test_a_refused_key_keeps_the_run_offline(environment, refusing_server, tmp_path):
+    words = ["model=unet4", "model.width=0.02", "data.source.train=4", "data.source.val=2", "data.source.test=1"]
     words += ["data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}"]
     command = [sys.executable, "train.py", *words]
-    done = subprocess.run(command, cwd=ROOT, env=environment | key, capture_output=True, text=True, timeout=200)
-    server.shutdown()
+    variables = environment | refusing_server.environment
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "run" / "train.log").read_text()
     assert log.count("W&B refused (invalid key)") == 1 and "wandb sync" in log
-    assert read(tmp_path / "run")["exit"] == 0
+    run = read(tmp_path / "run")
+    assert run["exit"] == 0
+    assert "test_miou" in run["summary"] and "test_miou_low" not in run["summary"]  # of a single test image
+
+
+def test_a_tag_that_wandb_does_not_take_is_refused(call, tmp_path):
+    tag = "t" * 65
+    words = [f"logger.wandb.tags=[{tag}]", "data.source.train=4", "data.crop_size=32", f"hydra.run.dir={tmp_path}"]
+    status, _, said = call("train", *words)
+    assert status == 2 and f"logger.wandb.tags: '{tag}' has 65 characters" in said

@@ -1,0 +1,125 @@
+import http.server
+import json
+import threading
+
+import pytest
+
+SMALL = ["model=unet4", "model.width=0.02", "data.source.train=8", "data.source.val=4", "data.source.test=4"]
+SMALL += ["data.crop_size=32", "data.batch_size=4", "trainer.max_epochs=2", "callbacks.strips.every_n_epochs=1"]
+KEY = "0" * 40
+
+
+@pytest.fixture(scope="session")
+def wandb_sweep(command, tmp_path_factory):
+    """Two jobs that work and, between them, one that diverges; their folders are lr=0.001, lr=1e+30 and lr=0.01."""
+    folder = tmp_path_factory.mktemp("sweep") / "lr"
+    words = ["optimizer.lr=1e-3,1e30,1e-2", *SMALL, "logger.wandb.tags=[mine]", f"hydra.sweep.dir={folder}"]
+    return folder, command("train.py", "-m", *words)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """What W&B's client must hear to upload runs and to save a report."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        answer = {}
+        if self.path.endswith("/file_stream"):
+            self.server.stream(self.path.split("/")[-2], json.loads(body).get("files") or {})
+        elif self.path == "/graphql":
+            question = json.loads(body)
+            answer = {"data": self.server.answer(question["query"], question.get("variables") or {})}
+        self.reply(200, answer)
+
+    do_PUT = do_GET = do_POST
+
+    def reply(self, status, answer):
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments):
+        pass
+
+
+class RefusesTheKey(Answers):
+    """A server that knows no key."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.reply(401, {"errors": [{"message": "invalid key"}]})
+
+    do_PUT = do_GET = do_POST
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Keeps the history of each run, by id, and the reports."""
+
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.history, self.reports = {}, []
+        self.environment = {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_port}", "WANDB_API_KEY": KEY}
+
+    def stream(self, run, files):
+        for name, part in files.items():
+            if name == "wandb-history.jsonl":
+                lines = self.history.setdefault(run, [])
+                assert part["offset"] == len(lines)
+                lines += map(json.loads, part["content"])
+
+    def answer(self, query, variables):
+        project = {"id": "p", "internalId": "p", "name": "seglab", "entityName": "me"}
+        project["entity"] = {"id": "e", "name": "me"}
+        if "upsertView" in query:
+            self.reports.append(variables)
+            view = {key: variables[key] for key in ("name", "displayName", "description", "spec")}
+            return {"upsertView": {"view": view | {"id": "v", "type": "runs", "project": project}, "inserted": True}}
+        if "upsertBucket" in query:
+            count = len(self.history.get(variables["name"], []))
+            bucket = {"id": "b", "name": variables["name"], "historyLineCount": count, "project": project}
+            return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+        if "createArtifact(" in query:
+            return {"createArtifact": {"artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s"}}}}
+        if "createRunFiles" in query:
+            url = self.environment["WANDB_BASE_URL"] + "/upload"
+            files = [{"name": name, "uploadUrl": url} for name in variables["files"]]
+            return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        if "models(" in query:
+            project |= {"createdAt": "2020-01-01T00:00:00", "isBenchmark": False, "user": None}
+            return {
+                "models": {
+                    "edges": [{"node": project, "cursor": "c"}],
+                    "pageInfo": {"endCursor": None, "hasNextPage": False},
+                }
+            }
+        return {"viewer": {"id": "u", "entity": "me", "username": "me", "teams": {"edges": []}}, "project": project}
+
+
+@pytest.fixture
+def start_server():
+    """Starts a server that stands in for W&B's, with the answers of a class."""
+    servers = []
+
+    def start(handler=Answers):
+        servers.append(Server(handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def wandb_server(start_server):
+    """A server that takes uploads and reports."""
+    return start_server(Answers)
+
+
+@pytest.fixture
+def refusing_server(start_server):
+    """A server that knows no key."""
+    return start_server(RefusesTheKey)
