@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,7 +118,7 @@ class Run:
         """Returns the scores on a split.
 
         Raises:
-            InputError: The run was not evaluated on this split.
+            InputError: The run was not evaluated on this split, or a file is damaged.
         """
         folder = self.folder / "evaluation" / split
         try:
@@ -126,6 +128,10 @@ class Run:
         except FileNotFoundError as error:
             raise InputError(
                 f"{error.filename} is missing: python evaluate.py run={self.folder} split={split} writes it"
+            ) from None
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(
+                f"{folder} is damaged ({error}): python evaluate.py run={self.folder} split={split} writes it anew"
             ) from None
 
 
@@ -234,5 +240,7 @@ def _value(run: Run, column: str) -> Any:
 
 
 def _label(run: Run, columns: Sequence[str]) -> str:
-    values = {column.rpartition(".")[2]: _value(run, column) for column in columns}
-    return ", ".join(f"{key}={value}" for key, value in values.items()) or run.name
+    ends = [column.rpartition(".")[2] for column in columns]
+    keys = [end if ends.count(end) == 1 else column for end, column in zip(ends, columns, strict=True)]
+    values = (f"{key}={_value(run, column)}" for key, column in zip(keys, columns, strict=True))
+    return ", ".join(values) or run.name

@@ -1,0 +1,180 @@
+"""`seglab compare RUN|SWEEP ...`: which configuration scores better, and with what confidence."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
+
+from seglab.cli.mistakes import told_in_a_line
+from seglab.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from seglab.lab.comparison import Comparison
+
+DESCRIPTION = """\
+Compares runs on the images of a split: the score of each configuration with its 95 % interval, its difference to a
+baseline, and a verdict: better, worse, or no difference shown, and what would show one.
+
+Runs whose configs differ by the seed alone are one configuration, scored by its mean over seeds. Intervals come from a
+bootstrap over images, of one confusion matrix for the whole split, the same images for every run; with several seeds
+they take in the spread of seeds, too. With one seed they hold for that very run: three seeds or more of each
+configuration are worth their time. Runs on other images, labels, classes or by another protocol are refused."""
+EXAMPLES = """\
+examples:
+  seglab compare runs/sweeps/dropout
+  seglab compare runs/sweeps/ladder --baseline phase1 --metric iou/person --markdown ladder.md
+  seglab compare RUN RUN --json - | jq '.rows[].score'
+"""
+MOST_RESAMPLES = 1_000_000
+WIDTH_OF_A_FILE = 160
+FORMATS = ("json", "csv", "markdown")
+
+
+class Parser(argparse.ArgumentParser):
+    """The command's options; its errors are one line, like any other mistake."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "seglab compare",
+            description=DESCRIPTION,
+            epilog=EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or a folder of runs")
+        self.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a label "
+                          "of the table; the first configuration by default")  # fmt: skip
+        self.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS")
+        self.add_argument("--split", default="test", help="name of the evaluation, test by default")
+        self.add_argument("--resamples", type=resamples, default=10_000, metavar="N", help="10000 by default")
+        self.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples, 0 by default")
+        for kind in FORMATS:
+            self.add_argument(f"--{kind}", metavar="FILE", help=f"write the comparison as {kind}; - is the terminal")
+
+    def error(self, message: str) -> Never:
+        """Raises what argparse would print behind its usage.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(f"{message}; `{self.prog} --help` says more")
+
+
+def resamples(word: str) -> int:
+    """Returns a number of resamples.
+
+    Raises:
+        ArgumentTypeError: It is none that intervals can be read from.
+    """
+    if not word.isdecimal() or not 100 <= int(word) <= MOST_RESAMPLES:
+        raise argparse.ArgumentTypeError(f"{word} is not a whole number from 100 to {MOST_RESAMPLES}")
+    return int(word)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake ends in one line and status 2."""
+    with told_in_a_line("train"):
+        arguments = Parser().parse_intermixed_args()
+        outputs = {kind: getattr(arguments, kind) for kind in FORMATS if getattr(arguments, kind) is not None}
+        check_outputs(outputs)
+        comparison = compare_paths(arguments)
+        write(comparison, outputs)
+        if "-" not in outputs.values():
+            print_table(comparison)
+
+
+def write(comparison: "Comparison", outputs: dict[str, str]) -> None:
+    """Writes the comparison in each format to its file, or to the terminal."""
+    from seglab.lab.tables import as_csv, as_json, as_markdown
+
+    writers = {"json": as_json, "csv": as_csv, "markdown": as_markdown}
+    for kind, path in outputs.items():
+        text = writers[kind](comparison)
+        if path == "-":
+            sys.stdout.write(text)
+        else:
+            Path(path).write_text(text, encoding="utf-8")
+
+
+def check_outputs(outputs: dict[str, str]) -> None:
+    """Refuses files that cannot be written, before anything is read.
+
+    Raises:
+        InputError: Naming the option.
+    """
+    if list(outputs.values()).count("-") > 1:
+        raise InputError("only one of --json, --csv and --markdown can be -")
+    for kind, path in outputs.items():
+        if path != "-" and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise InputError(f"--{kind} {path}: is a folder, or lies in none; give the file to write")
+
+
+def compare_paths(arguments: argparse.Namespace) -> "Comparison":
+    """Returns the comparison that a command line asks for; its notes name the runs that did not finish.
+
+    Raises:
+        InputError: No run finished, or they cannot be compared.
+    """
+    from seglab.lab.comparison import compare
+    from seglab.lab.runs import find_runs, group_runs, is_run
+
+    paths, baseline = arguments.paths, arguments.baseline
+    if baseline is not None and is_run(Path(baseline)):
+        paths = [*paths, Path(baseline)]
+    finished, unfinished = find_runs(paths)
+    if not finished:
+        raise InputError(f"{' '.join(map(str, paths))}: no run has finished, so there is nothing to compare")
+    options = {"split": arguments.split, "resamples": arguments.resamples, "seed": arguments.seed}
+    comparison = compare(group_runs(finished), arguments.metric, baseline, **options)
+    left_out = [f"{run.folder} is left out: {run.summary.get('status', 'unfinished')}." for run in unfinished]
+    return replace(comparison, notes=[*left_out, *comparison.notes])
+
+
+def print_table(comparison: "Comparison") -> None:
+    """Prints the widest table that the terminal has room for, what would show a difference, and the notes."""
+    from rich.console import Console
+
+    from seglab.lab.tables import heading, remedies
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_FILE
+    console = Console(file=sys.stdout, highlight=False, width=width)
+    keys, notes = list(comparison.rows[0].group.values), list(comparison.notes)
+    layouts = [table(comparison, keys), table(comparison, []), table(comparison, [], stacked=True)]
+    unbound = console.options.update(width=10_000)
+    widths = [console.measure(layout, options=unbound).maximum for layout in layouts]
+    fitting = (place for place, width in enumerate(widths) if width <= console.width)
+    chosen = next(fitting, len(layouts) - 1)
+    if keys and chosen:
+        notes.append(f"No room for the columns {', '.join(keys)}: --json, --csv and --markdown have them.")
+    console.print(heading(comparison), markup=False, soft_wrap=True)
+    console.print(layouts[chosen])
+    for line in [*remedies(comparison), *(f"note: {note}" for note in notes)]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def table(comparison: "Comparison", keys: Sequence[str], stacked: bool = False) -> "Table":
+    """Returns the table for a terminal; stacked, intervals, ranges and p values stand below what they belong to."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from seglab.lab.tables import INTERVAL, P_VALUE, RANGE, cells, header
+
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    lines = [header(comparison, keys), *(cells(row, keys) for row in comparison.rows)]
+    if stacked:
+        places = [place for place, name in enumerate(lines[0]) if name in (INTERVAL, RANGE, P_VALUE)]
+        for line in lines:
+            for place in reversed(places):
+                line[place - 1 : place + 1] = ["\n".join(line[place - 1 : place + 1])]
+    for name in lines[0]:
+        text = name.split("\n")[0] in ("label", "verdict", P_VALUE, *keys)
+        made.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for line in lines[1:]:
+        made.add_row(*map(escape, line))
+    return made

@@ -1,0 +1,160 @@
+"""`seglab report RUN|SWEEP ...`: one self-contained HTML page that compares runs."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Never
+
+from hydra.errors import HydraException
+
+from seglab.cli.mistakes import explain, told_in_a_line
+from seglab.cli.run_folder import load_config, shown
+from seglab.errors import InputError
+
+if TYPE_CHECKING:
+    from seglab.lab.report import ReadPair
+    from seglab.lab.runs import Run
+
+DESCRIPTION = """\
+Writes one HTML page that opens from disk without a network: a leaderboard with intervals, differences to a baseline,
+curves, IoU of each class, confusion matrices, cost, a gallery of the test images with the runs' predictions and
+errors, and each run's command and config."""
+LARGE = 30  # MB
+
+
+class Parser(argparse.ArgumentParser):
+    """The command's options; its errors are one line, like any other mistake."""
+
+    def __init__(self) -> None:
+        super().__init__("seglab report", description=DESCRIPTION, allow_abbrev=False)
+        self.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or one of runs")
+        self.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="file to write (report.html)")
+        self.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a "
+                          "label; the first configuration by default")  # fmt: skip
+        self.add_argument("--metric", default="miou", help="miou (default), iou/CLASS or pixel_accuracy")
+        self.add_argument("--split", default="test", help="evaluation to compare (test)")
+        self.add_argument("--title", help="of the page; the names of the folders by default")
+        self.add_argument("--images", type=positive, metavar="N", help="images in the gallery, at most (all)")
+        self.add_argument("--data-root", type=Path, metavar="PATH", help="the dataset's folder, where it has moved")
+
+    def error(self, message: str) -> Never:
+        """Raises what argparse would print behind its usage.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(f"{message}; `{self.prog} --help` says more")
+
+
+def positive(word: str) -> int:
+    """Returns a whole number above zero.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not word.isdecimal() or not int(word):
+        raise argparse.ArgumentTypeError(f"{word} is not a whole number above 0")
+    return int(word)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake ends in one line and status 2."""
+    with told_in_a_line("train"):
+        make_page(Parser().parse_intermixed_args())
+
+
+def make_page(arguments: argparse.Namespace) -> None:
+    """Compares the runs, writes the page and says where it is.
+
+    Raises:
+        InputError: The runs cannot be compared, a file is at fault, or the page cannot be written.
+    """
+    from rich.console import Console
+
+    from seglab.lab.comparison import compare
+    from seglab.lab.report import refuse_other_files, write_report
+    from seglab.lab.runs import find_runs, group_runs, is_run
+
+    refuse_other_files(arguments.out)
+    baseline = [Path(arguments.baseline)] if arguments.baseline and is_run(Path(arguments.baseline)) else []
+    runs, unfinished = find_runs([*arguments.paths, *baseline])
+    if not runs:
+        raise InputError(f"no run in {' '.join(map(str, arguments.paths))} has finished")
+    read_pair = pair_reader(runs[0], arguments.split, arguments.data_root)
+    groups, console = group_runs(runs), Console(stderr=True)
+    with console.status(f"Comparing {len(runs)} runs"):
+        comparison = compare(groups, arguments.metric, arguments.baseline, arguments.split)
+    faults = write_report(
+        comparison,
+        arguments.out,
+        title=arguments.title or ", ".join(path.resolve().name for path in arguments.paths),
+        unfinished=unfinished,
+        read_pair=read_pair,
+        images=arguments.images,
+        track=lambda items, total: followed(items, total, console),
+    )
+    if faults:
+        print(f"warning: {len(faults)} images are shown without photograph and label: {faults[0]}", file=sys.stderr)
+    size = arguments.out.stat().st_size / 1e6
+    if size > LARGE:
+        print(f"warning: the page is large: --images {comparison.num_images // 2} would halve it", file=sys.stderr)
+    print(f"{shown(arguments.out.resolve())} ({size:.1f} MB) compares {len(runs)} runs: open it in a browser")
+
+
+def pair_reader(run: "Run", split: str, data_root: Path | None) -> "ReadPair | None":
+    """Returns what reads photograph and label of a test image; none, with a warning, where the dataset is not there.
+
+    Args:
+        run: whose dataset it is.
+        split: name of its evaluation.
+        data_root: the dataset's folder; where the run found it by default.
+
+    Raises:
+        InputError: There is no such dataset in `data_root`, or the run's dataset has no folder.
+    """
+    data = load_config(run.folder).data
+    if data_root is not None and "root" not in data:
+        raise InputError(f"--data-root {data_root}: {run.folder} was trained on data={data.name}, which has no folder")
+    if data_root is not None:
+        data.root = str(data_root)
+    if "download" in data:
+        data.download = False
+    part = run.evaluation(split).metrics["split"]
+    try:
+        source, places = source_of(data, part)
+    except (InputError, HydraException) as error:
+        message = explain(error, "train")
+        if data_root is not None:
+            raise InputError(f"--data-root: {message}") from None
+        print(
+            f"warning: the gallery shows predictions alone, since the dataset is not there ({message}); "
+            "--data-root PATH takes it from another folder",
+            file=sys.stderr,
+        )
+        return None
+
+    def read(name: str) -> tuple[Any, Any]:
+        if name not in places:
+            raise InputError(f"{name} is not in the {part} split of {data.get('root') or data.name}")
+        return source.read(part, places[name])
+
+    return read
+
+
+def source_of(data: Any, split: str) -> tuple[Any, dict[str, int]]:
+    """Returns the dataset of a run's config, and each image's place in the split."""
+    from hydra.utils import instantiate
+
+    from seglab.cli.resolvers import register_resolvers
+
+    register_resolvers()
+    source = instantiate(data.source, _convert_="all")
+    return source, {str(name): place for place, name in enumerate(source.names(split))}
+
+
+def followed(items: Iterable[Any], total: int, console: Any) -> Iterator[Any]:
+    """Passes items on, with a progress bar in a terminal."""
+    from rich.progress import track
+
+    return iter(track(items, "Reading images", total, console=console, transient=True, disable=not console.is_terminal))

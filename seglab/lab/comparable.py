@@ -1,0 +1,110 @@
+"""Reads the evaluations of runs that are to be compared, and refuses what cannot be."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seglab.errors import InputError
+from seglab.lab.bootstrap import metric_names, parts
+from seglab.lab.runs import Evaluation, Run
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a comparison needs of runs that were scored alike.
+
+    Attributes:
+        protocol: how images were scored.
+        class_names: names of the K classes.
+        names: of the images, (N,).
+        runs: what the metric needs of each image, (N, 2, C) for each run.
+    """
+
+    protocol: str
+    class_names: list[str]
+    names: np.ndarray
+    runs: list[np.ndarray]
+
+
+def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
+    """Reads what a metric needs of each run's images.
+
+    The labels' areas must be the same image by image, which shows the same labels and the same scored pixels, wherever
+    the dataset lies and whatever the runs trained on.
+
+    Raises:
+        InputError: A run has no evaluation of the split, or other images, labels, classes or protocol than the first;
+            there is one image alone; or no such metric.
+    """
+    first = runs[0].evaluation(split)
+    check_metric(metric, first.class_names)
+    if len(first.names) < 2:
+        raise InputError(f"{runs[0].folder}: split {split} has {len(first.names)} image: a comparison needs at least 2")
+    areas = first.confusion.sum(2)
+    read = [parts(first.confusion, metric, first.class_names)]
+    faults = []
+    for run in runs[1:]:
+        try:
+            evaluation = run.evaluation(split)
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        if fault := unlike(evaluation, first, areas):
+            faults.append(f"{run.folder}: {fault}")
+        else:
+            read.append(parts(evaluation.confusion, metric, first.class_names))
+    if faults:
+        others = f"{len(faults)} of the other {len(runs) - 1} runs" if len(runs) > 2 else "the other run"
+        raise InputError("\n  ".join([f"{others} cannot be compared with {runs[0].folder} on {split}:", *faults]))
+    return Scored(first.metrics["protocol"], first.class_names, first.names, read)
+
+
+def unlike(evaluation: Evaluation, first: Evaluation, areas: np.ndarray) -> str:
+    """Returns in words what sets an evaluation apart from the first; nothing if they can be compared.
+
+    Args:
+        evaluation: of another run.
+        first: of the first run.
+        areas: of the first run's labels by image and class, (N, K).
+    """
+    if evaluation.class_names != first.class_names:
+        return f"other classes: {', '.join(evaluation.class_names)}; not {', '.join(first.class_names)}"
+    protocol, wanted = evaluation.metrics["protocol"], first.metrics["protocol"]
+    if protocol != wanted:
+        return f"protocol {protocol}, not {wanted}: evaluate.py with protocol=... scores a run by another"
+    if not np.array_equal(evaluation.names, first.names):
+        more, fewer = np.setdiff1d(evaluation.names, first.names), np.setdiff1d(first.names, evaluation.names)
+        said = [f"has {len(more)} that the first has not ({_some(more)})"] if len(more) else []
+        said += [f"lacks {len(fewer)} of {len(first.names)} ({_some(fewer)})"] if len(fewer) else []
+        return f"other images: {' and '.join(said) or 'the same in another order'}"
+    differing = (evaluation.confusion.sum(2) != areas).any(1)
+    if differing.any():
+        found = f"{differing.sum()} of {len(first.names)} images ({_some(first.names[differing])})"
+        return f"other labels in {found}: the label files, data.classes or the scored window differ"
+    return ""
+
+
+def check_metric(metric: str, class_names: Sequence[str]) -> None:
+    """Raises an error for a metric that there is not.
+
+    Raises:
+        InputError: With the nearest metrics there are.
+    """
+    valid = metric_names(class_names)
+    if metric not in valid:
+        raise InputError(
+            f"--metric {metric} is unknown: {nearest(metric, valid)}the metrics are miou, pixel_accuracy and "
+            f"iou/CLASS with a class of {', '.join(class_names)}"
+        )
+
+
+def nearest(word: str, valid: Sequence[str]) -> str:
+    """Returns `did you mean X? ` for a mistyped word, or nothing."""
+    near = difflib.get_close_matches(word, valid, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def _some(names: np.ndarray) -> str:
+    return ", ".join([*names[:3], *["..."][: len(names) > 3]])

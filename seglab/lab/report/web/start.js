@@ -1,0 +1,12 @@
+startHeader();
+startChooser();
+startTheme();
+startTables();
+startCopying();
+startCurves();
+startConfusion();
+startCost();
+startGallery();
+startNavigation();
+startPrinting();
+showChoice();

@@ -1,0 +1,141 @@
+"""Run folders as plain values, and their groups, against a run that was trained and runs that were written."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from seglab.errors import InputError
+from seglab.lab.runs import config_hash, find_runs, flat, group_runs, is_run, read_run
+
+
+@pytest.fixture
+def groups_of(make_run, tmp_path):
+    """Writes runs of these keywords and groups them."""
+
+    def group(*runs):
+        for number, keywords in enumerate(runs):
+            make_run(tmp_path / f"{number:02d}", **keywords)
+        return group_runs(find_runs([tmp_path])[0])
+
+    return group
+
+
+def test_a_trained_run_is_read(trained):
+    run = read_run(trained)
+    evaluation = run.evaluation()
+    assert run.name == trained.name and run.seed == 0 and run.choices["model"] == "unet4"
+    assert "model.width=0.02" in run.overrides and run.config["model"]["width"] == 0.02
+    assert [row["epoch"] for row in run.history] == [0, 1] and 0 <= run.history[1]["val/miou"] <= 1
+    assert evaluation.confusion.shape == (4, 9, 9) and len(evaluation.names) == 4
+    assert evaluation.class_names == run.config["data"]["class_names"]
+    assert config_hash(run.config) == run.summary["config_hash"]
+
+
+def test_a_written_run_has_the_shape_of_a_trained_one(trained, make_run, tmp_path):
+    """The tests of comparisons and reports stand on written runs."""
+    written, real = read_run(make_run(tmp_path / "run", choices={"model": "unet4"})), read_run(trained)
+    assert written.summary.keys() == real.summary.keys()
+    assert flat(written.config).keys() == flat(real.config).keys()
+    assert written.history[0].keys() == real.history[0].keys() | {f"val/iou/{name}" for name in "disc star".split()}
+    assert written.evaluation().metrics.keys() == real.evaluation().metrics.keys()
+    assert written.evaluation().confusion.dtype == real.evaluation().confusion.dtype
+    inside = {path.relative_to(trained).as_posix() for path in trained.rglob("*")}
+    assert {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*")} <= inside
+
+
+def test_seeds_are_one_group(groups_of):
+    (group,) = groups_of({"seed": 2}, {"seed": 0}, {"seed": 1, "changes": {"data.num_workers": 1}})
+    assert [run.seed for run in group.runs] == [0, 1, 2]
+    assert (group.label, group.values) == ("01", {})
+
+
+def test_columns_are_the_keys_that_differ(groups_of):
+    changes = [{"optimizer.lr": lr, "model.dropout": 0.1} for lr in (0.01, 0.1)]
+    groups = groups_of(*({"changes": each, "seed": seed} for each in changes for seed in (0, 1)))
+    assert [group.label for group in groups] == ["lr=0.01", "lr=0.1"]
+    assert [group.values for group in groups] == [{"optimizer.lr": 0.01}, {"optimizer.lr": 0.1}]
+
+
+def test_a_choice_that_differs_stands_for_its_keys(groups_of):
+    small, large = {"choices": {"model": "unet4"}}, {"choices": {"model": "unet6"}, "changes": {"model.dropout": 0.3}}
+    assert [group.values for group in groups_of(small, large)] == [{"model": "unet4"}, {"model": "unet6"}]
+    groups = groups_of(small, large, {"choices": {"model": "unet6"}})
+    assert [list(group.values.values()) for group in groups] == [["unet4", 0.0], ["unet6", 0.3], ["unet6", 0.0]]
+    assert list(groups[0].values) == ["model", "model.dropout"]
+
+
+def test_experiments_name_their_groups_where_they_can(groups_of):
+    phases = [{"choices": {"experiment": name, "logger": "csv", "data": "shapes"}} for name in ("phase1", "phase2")]
+    assert [group.label for group in groups_of(*phases)] == ["phase1", "phase2"]
+    groups = groups_of(*phases, phases[0] | {"changes": {"optimizer.lr": 0.5}})
+    assert len({group.label for group in groups}) == 3 and all("lr=" in group.label for group in groups)
+
+
+def test_labels_stay_apart_where_keys_end_alike(groups_of):
+    groups = groups_of(
+        *(
+            {"changes": {"model.encoder.width": one, "model.decoder.width": two}}
+            for one, two in [(1, 2), (2, 2), (1, 1)]
+        )
+    )
+    assert len({group.label for group in groups}) == 3
+    assert groups[0].label == "model.encoder.width=1, model.decoder.width=2"
+
+
+def test_finished_and_other_runs_are_found_once(make_run, tmp_path):
+    make_run(tmp_path / "sweep" / "a")
+    make_run(tmp_path / "sweep" / "b", status="failed", seed=1)
+    (tmp_path / "sweep" / "no-run").mkdir()
+    finished, others = find_runs([tmp_path / "sweep", tmp_path / "sweep" / "a"])
+    assert [run.name for run in finished] == ["a"] and [run.name for run in others] == ["b"]
+
+
+def test_what_is_no_run_is_refused(make_run, tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        find_runs([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="holds no run"):
+        find_runs([tmp_path])
+    with pytest.raises(InputError, match="is not a run folder"):
+        read_run(tmp_path)
+    folder = make_run(tmp_path / "run")
+    assert is_run(folder)
+    (folder / "summary.json").write_text("{")
+    with pytest.raises(InputError, match="is damaged"):
+        find_runs([folder])
+
+
+def test_an_evaluation_that_is_missing_or_damaged_says_how_to_write_it(make_run, tmp_path):
+    run = read_run(make_run(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"python evaluate\.py run=.*run split=val writes it"):
+        run.evaluation("val")
+    path = run.folder / "evaluation" / "test" / "confusion.npz"
+    shutil.copy(path, tmp_path / "whole")
+    for content in (b"", b"PK nothing", path.read_bytes()[:300]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"is damaged .*split=test writes it anew"):
+            run.evaluation()
+    np.savez(path, confusion=np.zeros((1, 2, 2)))
+    with pytest.raises(InputError, match="is damaged"):
+        run.evaluation()
+    shutil.copy(tmp_path / "whole", path)
+    (path.parent / "metrics.json").write_text(json.dumps({})[:1])
+    with pytest.raises(InputError, match="is damaged"):
+        run.evaluation()
+
+
+def test_the_hash_is_that_of_what_the_result_follows_from(make_run, tmp_path):
+    config = read_run(make_run(tmp_path / "run")).config
+    same = config | {
+        "seed": 5,
+        "run_dir": "elsewhere",
+        "logger": {},
+        "data": config["data"] | {"root": "x", "new": None},
+    }
+    assert config_hash(same) == config_hash(config)
+    assert config_hash(config | {"max_images": 5}) != config_hash(config)
+
+
+def test_flat():
+    assert flat({"a": {"b": {"c": 1}, "d": [1, {"e": 2}]}, "f": {}}) == {"a.b.c": 1, "a.d": [1, {"e": 2}], "f": {}}
