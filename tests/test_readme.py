@@ -1,5 +1,6 @@
 """Every command of the README runs: the two of setting up in CI, all others here, shortened."""
 
+import json
 import re
 import shlex
 import shutil
@@ -63,7 +64,14 @@ def test_command_runs(line, place, call, trained):
     if "RUN" in line:
         shutil.copytree(trained, run)
     root = place / ("rgb" if "{background" in line else "photos")
-    words = [word.replace("RUN", str(run)).replace("=VOC", f"={place / 'VOC'}") for word in words]
+    if "SWEEP" in line:
+        for seed in (0, 1):
+            shutil.copytree(trained, place / "sweep" / f"seed={seed}")
+            config = place / "sweep" / f"seed={seed}" / ".hydra" / "resolved.json"
+            config.write_text(json.dumps(json.loads(config.read_text()) | {"seed": seed}))
+    words = [word.replace("SWEEP", str(place / "sweep")) for word in words]
+    words = [place / word if word in ("comparison.md", "report.html") else word for word in words]
+    words = [str(word).replace("RUN", str(run)).replace("=VOC", f"={place / 'VOC'}") for word in words]
     words = [word.replace("root=photos", f"root={root}").replace("crops", str(place / "crops")) for word in words]
     words = [word for word in words if not word.startswith("trainer.max_epochs")] + (
         ["trainer.max_epochs=3"] if "trainer.max_epochs" in line else []

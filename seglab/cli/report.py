@@ -95,7 +95,8 @@ def make_page(arguments: argparse.Namespace) -> None:
         track=lambda items, total: followed(items, total, console),
     )
     if faults:
-        print(f"warning: {len(faults)} images are shown without photograph and label: {faults[0]}", file=sys.stderr)
+        count = "1 image is" if len(faults) == 1 else f"{len(faults)} images are"
+        print(f"warning: {count} shown without photograph and label: {faults[0]}", file=sys.stderr)
     size = arguments.out.stat().st_size / 1e6
     if size > LARGE:
         print(f"warning: the page is large: --images {comparison.num_images // 2} would halve it", file=sys.stderr)

@@ -186,9 +186,10 @@ def notes_on_runs(groups: Sequence[Group]) -> list[str]:
     """
     notes = []
     for group in groups:
-        prints = {run.summary.get("data_fingerprint"): run for run in reversed(group.runs)}
-        if len(prints.keys() - {None}) > 1:
-            one, other = [str(run.folder) for run in prints.values()][:2]
+        prints = {run.summary.get("data_fingerprint"): run.folder for run in reversed(group.runs)}
+        prints.pop(None, None)
+        if len(prints) > 1:
+            other, one = list(prints.values())[-2:]
             raise InputError(f"{one} and {other} have one config and other data (data_fingerprint in summary.json)")
         if repeats := [run for run in group.runs if run not in first_of_each_seed(group.runs)]:
             folders = ", ".join(str(run.folder) for run in repeats)
@@ -204,7 +205,7 @@ def notes_on_figures(rows: Sequence[Row], num_images: int, lost: float) -> list[
     """Returns a sentence on each thing that limits what the figures say."""
     notes = []
     if single := [row.group.label for row in rows if len(row.runs) == 1]:
-        who = "Every configuration has" if len(single) == len(rows) else f"{'; '.join(single)}: they have"
+        who = "Every configuration has" if len(single) == len(rows) else f"{'; '.join(single)}:"
         notes.append(
             f"{who} one seed: intervals and verdicts hold for these very runs, over images; "
             "what another seed would give is not known."

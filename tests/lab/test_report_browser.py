@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -116,10 +117,18 @@ def show(page, section):
     page.evaluate("id => document.getElementById(id).scrollIntoView()", section)
 
 
+def wait_until(page, condition, argument=None):
+    """Waits for a JavaScript function to hold; Playwright's own way evaluates text, which the page's policy forbids."""
+    deadline = time.monotonic() + 20
+    while not page.evaluate(condition, argument):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
 def plotted(page, plot):
     """Shows a chart and returns its traces."""
     show(page, plot.removesuffix("-plot"))
-    page.wait_for_function("id => document.getElementById(id).data?.length > 0", arg=plot)
+    wait_until(page, "id => document.getElementById(id).data?.length > 0", plot)
     return page.evaluate("id => document.getElementById(id).data", plot)
 
 
@@ -181,7 +190,7 @@ def test_the_choice_of_runs_governs_every_section(opened, report):
     assert groups(".forest") == 2 - (rows[0].difference is not None)
     assert page.locator("details.run:visible").count() == 4
     show(page, "confusion")
-    page.wait_for_function("document.querySelectorAll('#confusion-run option').length == 4")
+    wait_until(page, "() => document.querySelectorAll('#confusion-run option').length == 4")
 
     page.locator("#chooser li").nth(1).locator("[data-run]").first.uncheck()
     state = page.locator("#chooser li").nth(1).locator("[data-all]").evaluate("box => [box.checked, box.indeterminate]")
@@ -199,7 +208,7 @@ def test_the_choice_of_runs_governs_every_section(opened, report):
     assert len(plotted(page, "curves-plot")) == 6 * 4 and page.locator("details.run:visible").count() == 6
 
 
-def test_curves_switch_axis_and_runs_and_say_values(opened, report):
+def test_curves_switch_axis_and_runs_and_say_values_and_stand_out(opened, report):
     page = opened()
     traces = plotted(page, "curves-plot")
     assert [trace["x"] for trace in traces[:4]] == [[1, 2, 3, 4, 5, 6]] * 4
@@ -227,10 +236,8 @@ def test_curves_switch_axis_and_runs_and_say_values(opened, report):
     page.keyboard.press("ArrowDown")
     assert page.inner_text("#curves-said").startswith(labels(report)[1])
 
-
-def test_a_curve_under_the_mouse_stands_out(opened, report):
-    page = opened()
-    plotted(page, "curves-plot")
+    page.locator("#curves-plot").blur()
+    page.check("[name=curve-axis][value=epoch]")
     place = page.evaluate("""() => {
         const plot = document.getElementById("curves-plot"), {xaxis, yaxis} = plot._fullLayout;
         const box = plot.getBoundingClientRect(), {x, y} = plot.data[8];
@@ -242,7 +249,7 @@ def test_a_curve_under_the_mouse_stands_out(opened, report):
     assert labels(report)[2] in page.locator("#curves-plot .hovertext").first.text_content()
     assert page.locator("#curves-plot .trace.faded").count() == 20
     page.mouse.move(5, 5)
-    page.wait_for_function("document.querySelectorAll('#curves-plot .trace.faded').length == 0")
+    wait_until(page, "() => document.querySelectorAll('#curves-plot .trace.faded').length == 0")
 
 
 def test_confusion_of_a_run_and_less_another(opened, report):
@@ -336,27 +343,26 @@ def test_pictures_are_the_predictions_and_their_errors(opened, report):
     figure.locator("canvas").first.hover(position={"x": 80, "y": 4})
     assert page.inner_text("#tip").startswith("label not scored, predicted ")
     page.locator("#palette button", has_text="cat").click()
-    page.wait_for_function("""() => {
+    faint = """() => {
         const canvas = document.querySelector("#images figure[data-run='0'] canvas");
-        return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((v, i) => i % 4 == 3 && v < 60);
-    }""")
+        const bytes = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        return bytes.some((value, i) => i % 4 === 3 && value > 0 && value < 60);
+    }"""
+    wait_until(page, faint)
     page.select_option("#kinds", "error")
-    page.wait_for_function(
-        "document.querySelectorAll('#images article.ready')[0].querySelectorAll(\"[data-run='0'] canvas\").length == 1"
-    )
+    pictures = "() => document.querySelectorAll(`#images article:first-child [data-run='0'] canvas`).length"
+    wait_until(page, f"{pictures} === 1")
 
 
 def test_the_gallery_is_drawn_as_it_comes_into_view(opened):
     page = opened()
-    page.wait_for_timeout(100)
-    assert page.locator("#images article").count() == 0  # far below the window
     show(page, "gallery")
     page.wait_for_selector("#images article.ready")
     page.wait_for_timeout(300)
     assert page.locator("#images article.ready").count() < IMAGES
     page.locator("#images article").last.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#images article:last-child.ready') !== null")
-    page.wait_for_function("document.querySelector('#images article:first-child.ready') === null")
+    wait_until(page, "() => document.querySelector('#images article:last-child.ready') !== null")
+    wait_until(page, "() => document.querySelector('#images article:first-child.ready') === null")
 
 
 def test_the_theme_follows_the_system_and_the_button(opened):
@@ -382,7 +388,7 @@ def test_everything_is_reached_by_tab_and_seen(opened):
     page.wait_for_selector("#images article.ready")
     page.evaluate("scrollTo(0, 0)")
     wanted = page.evaluate("""() => [...document.querySelectorAll(
-        "a, button, input, select, summary, [tabindex='0']")].filter((node) => node.offsetParent !== null).length""")
+        "a, button, input, select, summary, [tabindex='0']")].filter((node) => node.checkVisibility()).length""")
     seen, unseen = set(), []
     for _ in range(wanted + 20):
         page.keyboard.press("Tab")
@@ -390,16 +396,17 @@ def test_everything_is_reached_by_tab_and_seen(opened):
             const node = document.activeElement, style = getComputedStyle(node);
             return [[...document.querySelectorAll("*")].indexOf(node), style.outlineStyle, node.outerHTML.slice(0, 60)];
         }""")
-        if place in seen:
-            break
+        if name.startswith("<body") or place in seen:
+            break  # once around
         seen.add(place)
         if outline == "none":
             unseen.append(name)
     assert unseen == []
     radios = 1  # a group of radio buttons is one stop
     assert len(seen) >= wanted - radios
-    unnamed = page.evaluate("""() => [...document.querySelectorAll("button, input, select")].filter((node) =>
-        !(node.textContent.trim() || node.ariaLabel || node.labels?.[0]?.textContent.trim())).map((node) => node.outerHTML)""")
+    unnamed = page.evaluate("""() => [...document.querySelectorAll("button, input, select")]
+        .filter((node) => !(node.textContent.trim() || node.ariaLabel || node.labels?.[0]?.textContent.trim()))
+        .map((node) => node.outerHTML)""")
     assert unnamed == []
 
 
@@ -442,7 +449,7 @@ def test_a_phone_has_room_for_all(opened):
 
 def test_paper_shows_all_in_light_colours(opened):
     page = opened(color_scheme="dark")
-    page.wait_for_function("document.querySelectorAll('#images article.ready').length >= 4")
+    wait_until(page, "() => document.querySelectorAll('#images article.ready').length >= 4")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -456,10 +463,10 @@ def test_paper_shows_all_in_light_colours(opened):
     assert page.pdf().startswith(b"%PDF")
 
 
+@pytest.mark.skipif("SEGLAB_SCREENSHOTS" not in os.environ, reason="SEGLAB_SCREENSHOTS names no folder for pictures")
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (360, "dark")])
-def test_every_view_has_its_picture(opened, tmp_path, width, scheme):
-    folder = Path(os.environ.get("SEGLAB_SCREENSHOTS", tmp_path))
-    folder.mkdir(exist_ok=True, parents=True)
+def test_every_view_has_its_picture(opened, width, scheme):
+    folder = Path(os.environ["SEGLAB_SCREENSHOTS"])
     page = opened(width=width, height=900 if width > 500 else 780, color_scheme=scheme)
     for section in SECTIONS:
         show(page, section)
@@ -467,5 +474,5 @@ def test_every_view_has_its_picture(opened, tmp_path, width, scheme):
             plotted(page, f"{section}-plot")
         if section == "gallery":
             page.wait_for_selector("#images article.ready")
-        picture = page.screenshot(path=folder / f"{section}-{width}-{scheme}.png")
-        assert len(picture) > 10_000, section
+        page.screenshot(path=folder / f"{section}-{width}-{scheme}.png")
+        assert page.locator(f"#{section} h2").is_visible()

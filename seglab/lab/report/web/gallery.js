@@ -119,7 +119,6 @@ async function drawImage(article) {
 
 function clearImage(article) {
   article.drawing = null;
-  article.style.setProperty("--height", `${article.offsetHeight}px`);
   article.tiles.replaceChildren(); // canvases of images far away would fill the memory
   article.classList.remove("ready");
 }
@@ -143,10 +142,21 @@ function drawGallery() {
   list.append(...images.map((image) => articles[image]));
   for (const image of images) {
     sayFacts(articles[image]);
+    articles[image].style.setProperty("--height", `${heightOf(image)}px`);
     inView.unobserve(articles[image]);
     inView.observe(articles[image]); // says anew whether it is in view, which draws it
   }
   $("#images-said").textContent = `${images.length} image${images.length === 1 ? "" : "s"}`;
+}
+
+// About how high an image's article will be, so that what is below hardly moves when it is drawn.
+function heightOf(image) {
+  const [width, height] = data.images[image].size;
+  const both = $("#kinds").value === "both" ? 2 : 1;
+  const tile = Number($("#tile").value);
+  const inRow = Math.max(1, Math.floor(($("#images").clientWidth + 13) / (tile + 13)));
+  const rows = Math.ceil((galleryRuns().length + 3 - both) / inRow);
+  return 28 + rows * (both * (3 + (tile * height) / width) + 68);
 }
 
 function otherGroup(runs) {
