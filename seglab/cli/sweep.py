@@ -181,7 +181,7 @@ def _fingerprint(cfg: DictConfig, known: dict[str, str]) -> str:
     source = OmegaConf.to_container(cfg.data, resolve=True)["source"]
     key = json.dumps(source, sort_keys=True)
     if key not in known:
-        known[key] = instantiate(source, _convert_="all").fingerprint()
+        known[key] = instantiate(source, _convert_="all").content_digest()
     return known[key]
 
 

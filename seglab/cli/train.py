@@ -133,7 +133,7 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
     if cfg.max_images is not None:
         cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
     if IS_FIRST_PROCESS:
-        fingerprint = datamodule.source.fingerprint()
+        fingerprint = datamodule.source.content_digest()
         write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if cfg.data.normalize:

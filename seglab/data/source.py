@@ -46,6 +46,10 @@ class Source(Protocol):
         """A hexadecimal digest that changes when a file, the label table or a parameter changes."""
         ...
 
+    def content_digest(self) -> str:
+        """A hexadecimal digest of the pixels' content, the same for a copy of the data elsewhere."""
+        ...
+
     def check(self, splits: Iterable[str] = SPLITS) -> None:
         """Read every file of the splits once.
 

@@ -102,7 +102,9 @@ def check_metric(metric: str, class_names: Sequence[str]) -> None:
 
 def nearest(word: str, valid: Sequence[str]) -> str:
     """Returns `did you mean X? ` for a mistyped word, or nothing."""
-    near = difflib.get_close_matches(word, valid, n=2, cutoff=0.6)
+    names = {name.lower(): name for name in valid}
+    inside = [name for name in names if word.lower() in name]
+    near = [names[name] for name in (inside or difflib.get_close_matches(word.lower(), names, cutoff=0.6))[:2]]
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 

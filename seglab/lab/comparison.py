@@ -205,9 +205,9 @@ def notes_on_figures(rows: Sequence[Row], num_images: int, lost: float) -> list[
     """Returns a sentence on each thing that limits what the figures say."""
     notes = []
     if single := [row.group.label for row in rows if len(row.runs) == 1]:
-        who = "Every configuration has" if len(single) == len(rows) else f"{'; '.join(single)}:"
+        who = "every configuration" if len(single) == len(rows) > 1 else "; ".join(single)
         notes.append(
-            f"{who} one seed: intervals and verdicts hold for these very runs, over images; "
+            f"One seed of {who}: intervals and verdicts hold for these very runs, over images; "
             "what another seed would give is not known."
         )
     if num_images < MANY_IMAGES:

@@ -72,7 +72,7 @@ def test_a_dataset_that_has_moved(call, command, folder, tmp_path):
     (tmp_path / "moved" / "images" / f"{name}.jpg").write_bytes(b"no photograph")
     status, _, err = call("report", run, "-o", page, "--data-root", tmp_path / "moved")
     assert status == 0 and err.startswith("warning: 1 image is shown without photograph and label: ") and name in err
-    assert [bool(photo) for photo in json.loads(script(page, "photos"))] == [True, False, True]
+    assert [bool(photo) for photo in json.loads(script(page, "photos"))] == [True, False, True, True]
 
     status, _, err = call("report", run, "-o", page, "--data-root", tmp_path / "nowhere")
     assert status == 2 and err.startswith("error: --data-root: ") and "nowhere" in err and err.count("\n") == 1

@@ -202,7 +202,7 @@ def planned(tmp_path, monkeypatch):
             cfg = compose("train", jobs[0])
             cfg.run_dir = ""
             (tmp_path / "sweep" / "older-name").mkdir(parents=True, exist_ok=True)
-            fingerprint = instantiate(cfg.data.source, _convert_="all").fingerprint()
+            fingerprint = instantiate(cfg.data.source, _convert_="all").content_digest()
             known = {"config_hash": config_hash(resolved(cfg)), "seed": 0, "git_commit": git_commit()}
             write_summary(tmp_path / "sweep" / "older-name", known | {"data_fingerprint": fingerprint} | values)
             return plan(tmp_path / "sweep", jobs)

@@ -1,5 +1,6 @@
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,21 @@ def test_the_fingerprint_follows_files_and_parameters(devkit):
     assert first != voc(devkit, classes=["cat", "background"]).fingerprint()
     write_labels(devkit / "SegmentationClass" / "2007_000005.png", np.zeros((20, 30)))
     assert first != voc(devkit).fingerprint()
+
+
+def test_the_content_digest_is_that_of_a_copy_and_follows_the_bytes(devkit, tmp_path):
+    first = voc(devkit).content_digest()
+    copy = shutil.copytree(devkit, tmp_path / "elsewhere")
+    for path in copy.rglob("*.*"):
+        os.utime(path, (1, 1))
+    assert voc(copy).fingerprint() != voc(devkit).fingerprint()
+    assert voc(copy).content_digest() == first != voc(devkit, other="background").content_digest()
+    path = copy / "JPEGImages" / "2007_000004.jpg"
+    path.write_bytes(path.read_bytes() + b"0")
+    assert voc(copy).content_digest() != first
+    path.unlink()
+    with pytest.raises(InputError, match="2007_000004"):
+        voc(copy).content_digest()
 
 
 def test_a_damaged_or_unwritable_cache_costs_only_time(devkit, cache, caplog, monkeypatch):

@@ -86,11 +86,11 @@ def test_one_seed_says_so(write, tmp_path):
     difference = next(row.difference for row in found.rows if row.difference)
     assert not difference.seeds_known and difference.seeds_needed is None
     assert found.notes == [
-        "Every configuration has one seed: intervals and verdicts hold for these very runs, over images; "
+        "One seed of every configuration: intervals and verdicts hold for these very runs, over images; "
         "what another seed would give is not known."
     ]
     write("c", 0.7, seed=1)
-    assert compared(tmp_path).notes[0].startswith("lr=0.71: one seed: intervals")
+    assert compared(tmp_path).notes[0].startswith("One seed of lr=0.71: intervals")
 
 
 def test_the_same_scores_twice(write, make_confusion, tmp_path):

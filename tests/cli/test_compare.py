@@ -1,0 +1,148 @@
+"""`seglab compare` in the terminal and in files."""
+
+import csv
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from seglab.cli.compare import main
+
+_spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).parents[1] / "lab" / "conftest.py")
+_run_folders = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_run_folders)
+make_run = _run_folders.make_run
+
+
+@pytest.fixture(scope="module")
+def sweep(make_run, tmp_path_factory):
+    """Two learning rates with three and two seeds, twenty points apart, a third much like the first; one run failed."""
+    folder = tmp_path_factory.mktemp("sweep") / "lr"
+    rates = {0.001: (0.6, 3), 0.01: (0.8, 2), 0.1: (0.601, 2)}
+    for rate, (accuracy, seeds) in rates.items():
+        for seed in range(seeds):
+            confusion = _run_folders.random_confusion(40, seed=seed + int(1e6 * rate), accuracy=accuracy)
+            changes = {"optimizer.lr": rate, "model.dropout": 0.5 if rate == 0.1 else 0.0}
+            make_run(folder / f"{rate}-{seed}", seed=seed, confusion=confusion, changes=changes)
+    make_run(folder / "cut", seed=9, status="failed")
+    return folder
+
+
+@pytest.fixture
+def compare(call):
+    def run(*words):
+        return call("compare", *words, "--resamples", "200")
+
+    return run
+
+
+def test_the_table_says_what_is_better(compare, sweep):
+    status, out, err = compare(sweep)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("miou in %, test: 40 images, 9 classes, protocol full; 95 % intervals by 200 resamples;")
+    assert lines[0].endswith("differences to dropout=0.0, lr=0.001, in points")
+    assert lines[1].split()[:4] == ["label", "model.dropout", "optimizer.lr", "seeds"]
+    best, *others = lines[3:6]
+    assert best.startswith("dropout=0.0, lr=0.01") and "better" in best and "<0.001" in best
+    assert (
+        sum("baseline" in line for line in others) == 1 and sum("no difference shown" in line for line in others) == 1
+    )
+    assert any(line.startswith("dropout=0.5, lr=0.1: ") and "as large a difference" in line for line in lines[6:])
+    assert f"note: {sweep / 'cut'} is left out: failed." in lines
+
+
+@pytest.mark.parametrize("width", [80, 110, 200])
+def test_the_table_fits_the_terminal(sweep, monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.argv", ["seglab compare", str(sweep), "--resamples", "200"])
+    main()
+    _, *lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if not line.startswith(("note: ", "dropout=0.5, lr=0.1: "))]
+    assert max(map(len, table)) <= width
+    assert not any("…" in line for line in table)  # nothing is cut
+    assert ("optimizer.lr" in table[0]) == (width == 200)
+    assert any("No room for the columns model.dropout, optimizer.lr" in line for line in lines) == (width < 200)
+    words = " ".join(table).split()
+    assert words.count("better") == 1 and words.count("baseline") == 1
+
+
+def test_json_has_everything_as_shares(compare, sweep, tmp_path):
+    status, out, _ = compare(sweep, "--json", tmp_path / "found.json", "--metric", "pixel_accuracy")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert status == 0 and "pixel_accuracy in %" in out
+    assert (found["metric"], found["num_images"], found["resamples"]) == ("pixel_accuracy", 40, 200)
+    assert found["baseline"] == "dropout=0.0, lr=0.001" and len(found["notes"]) == 2
+    best = found["rows"][0]
+    assert best["values"] == {"optimizer.lr": 0.01, "model.dropout": 0.0}
+    assert best["interval"][0] < best["score"] < best["interval"][1] and best["score"] == pytest.approx(0.8, abs=0.01)
+    assert best["difference"]["verdict"] == "better" and best["difference"]["estimate"] == pytest.approx(0.2, abs=0.01)
+    assert [run["folder"] for run in best["runs"]] == [str(sweep / f"0.01-{seed}") for seed in (0, 1)]
+    assert sum(row["difference"] is None for row in found["rows"]) == 1
+
+
+def test_csv_has_a_line_for_each_configuration(compare, sweep):
+    status, out, _ = compare(sweep, "--csv", "-")
+    lines = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0 and len(lines) == 3
+    assert (lines[0]["label"], lines[0]["optimizer.lr"], lines[0]["seeds"]) == ("dropout=0.0, lr=0.01", "0.01", "2")
+    assert float(lines[0]["low"]) < float(lines[0]["score"]) < float(lines[0]["high"])
+    assert float(lines[0]["seed_min"]) < float(lines[0]["score"]) < float(lines[0]["seed_max"])
+    assert float(lines[0]["difference_low"]) > 0 and lines[0]["verdict"] == "better"
+    baseline = next(line for line in lines if line["optimizer.lr"] == "0.001")
+    assert baseline["difference"] == baseline["verdict"] == "" and float(baseline["seed_std"]) > 0
+
+
+def test_markdown_is_a_table_with_what_must_be_known_below(compare, sweep):
+    status, out, _ = compare(sweep, "--markdown", "-", "--baseline", sweep / "0.01-1")
+    lines = out.splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    assert status == 0 and len(rows) == 5 and {len(row) for row in rows} == {12}
+    assert rows[1] == ["---"] * 12 and rows[2][-2:] == ["baseline", "-"]
+    assert [row[-2] for row in rows[3:]] == ["worse", "worse"] and rows[3][-4].startswith("-")
+    assert f"- {sweep / 'cut'} is left out: failed." in lines
+
+
+def test_a_baseline_from_elsewhere_is_compared_too(compare, sweep):
+    status, out, _ = compare(sweep / "0.001-0", "--baseline", sweep / "0.01-0", "--json", "-")
+    found = json.loads(out)
+    assert status == 0 and found["baseline"] == "lr=0.01"
+    assert [row["difference"] and row["difference"]["verdict"] for row in found["rows"]] == [None, "worse"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere does not exist: give a run folder"),
+        (["{}/cut"], "{}/cut: no run has finished, so there is nothing to compare"),
+        (["{}", "--metric", "iou/cresent"], "--metric iou/cresent is unknown: did you mean iou/crescent "),
+        (["{}", "--baseline", "lr=0.001"], "--baseline lr=0.001 is none of the runs: did you mean dropout=0, lr=0.001"),
+        (["{}", "--split", "val"], "{}/0.001-0/evaluation/val/metrics.json is missing: python evaluate.py"),
+        (["{}", "--json", "{}"], "--json {}: is a folder, or lies in none"),
+        (["{}", "--csv", "/nowhere/a.csv"], "--csv /nowhere/a.csv: is a folder, or lies in none"),
+        (["{}", "--csv", "-", "--json", "-"], "only one of --json, --csv and --markdown can be -"),
+        (["{}", "--resamples", "few"], "argument --resamples: few is not a whole number from 100 to 1000000"),
+        (["{}", "--markdwon", "a.md"], "unrecognized arguments: --markdwon a.md; `seglab compare --help` says more"),
+        ([], "the following arguments are required: RUN|SWEEP; `seglab compare --help` says more"),
+    ],
+)
+def test_a_mistake_is_one_line(call, sweep, words, message):
+    status, out, err = call("compare", *(word.format(sweep) for word in words))
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {message.format(sweep)}") and err.count("\n") == 1
+
+
+def test_runs_that_cannot_be_compared_are_named(call, sweep, make_run, tmp_path):
+    make_run(tmp_path / "other", seed=1, confusion=_run_folders.random_confusion(30))
+    status, out, err = call("compare", sweep / "0.001-0", tmp_path / "other")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: the other run cannot be compared with {sweep / '0.001-0'} on test:\n")
+    assert f"{tmp_path / 'other'}: other images: lacks 10 of 40" in err
+
+
+def test_help_has_an_example(call):
+    status, out, _ = call("compare", "--help")
+    assert status == 0 and "seglab compare runs/sweeps/dropout" in out
+    assert all(f"--{option}" in out for option in ("baseline", "metric", "json", "csv", "markdown", "resamples"))
