@@ -107,21 +107,45 @@ def compare(
     groups = [replace(group, runs=first_of_each_seed(group.runs)) for group in groups]
     runs = [run for group in groups for run in group.runs]
     scored = read_alike(runs, split, metric)
-    num_images = len(scored.names)
     scores = np.array([mean_ratio(run.sum(0)) for run in scored.runs])
     if np.isnan(scores).any():
         raise InputError(f"--metric {metric}: {runs[np.isnan(scores).argmax()].folder} has no such pixel on {split}")
     resampled = resampled_scores(scored.runs, resamples, seed)
     counted = np.isfinite(resampled).all(1)
-    resampled = widened(resampled[counted], scored.runs)
-    columns = np.split(np.arange(len(runs)), np.cumsum([len(group.runs) for group in groups])[:-1])
+    rows = rows_of(groups, base, scores, widened(resampled[counted], scored.runs), len(scored.names))
+    return Comparison(
+        metric=metric,
+        split=split,
+        protocol=scored.protocol,
+        class_names=scored.class_names,
+        num_images=len(scored.names),
+        resamples=resamples,
+        baseline=groups[base].label,
+        rows=sorted(rows, key=lambda row: -row.score),
+        notes=[*notes, *notes_on_figures(rows, len(scored.names), 1 - counted.mean())],
+    )
+
+
+def rows_of(
+    groups: Sequence[Group], base: int, scores: np.ndarray, resampled: np.ndarray, num_images: int
+) -> list[Row]:
+    """Returns a row for each group, in their order.
+
+    Args:
+        groups: with M runs in all.
+        base: place of the baseline.
+        scores: of the runs, (M,).
+        resampled: their scores on each resample of the images, (resamples, M).
+        num_images: number of images.
+    """
+    columns = np.split(np.arange(len(scores)), np.cumsum([len(group.runs) for group in groups])[:-1])
 
     def estimated(*columns: Sequence[int]) -> Estimate:
         return estimate(scores, resampled, columns, num_images)
 
     differences = judged([estimated(own, columns[base]) for place, own in enumerate(columns) if place != base])
     differences.insert(base, None)
-    rows = [
+    return [
         Row(
             group,
             score=float(scores[own].mean()),
@@ -135,18 +159,6 @@ def compare(
         )
         for group, own, difference in zip(groups, columns, differences, strict=True)
     ]
-    notes += notes_on_figures(rows, num_images, 1 - counted.mean())
-    return Comparison(
-        metric=metric,
-        split=split,
-        protocol=scored.protocol,
-        class_names=scored.class_names,
-        num_images=num_images,
-        resamples=resamples,
-        baseline=groups[base].label,
-        rows=sorted(rows, key=lambda row: -row.score),
-        notes=notes,
-    )
 
 
 def find_baseline(groups: Sequence[Group], baseline: str | None) -> int:

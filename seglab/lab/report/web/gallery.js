@@ -93,6 +93,7 @@ async function drawImage(article) {
   if (article.drawing !== drawing) return; // another order or choice came in between
   const kinds = $("#kinds").value;
   const colors = classColors(pickedClass);
+  const verdicts = [rgba(cssColor("--right")), rgba(cssColor("--wrong"))];
   const label = pixels(labels, image);
   const scene = element("figure", { class: "scene" });
   const photograph = photo(image);
@@ -107,7 +108,7 @@ async function drawImage(article) {
     const pictures = [];
     const named = `${data.runs[run].label} on ${data.images[image].name}`;
     if (kinds !== "error" || !photograph) pictures.push(maskPicture(image, mask, `prediction of ${named}`, colors));
-    if (kinds !== "prediction" && photograph) pictures.push(errorPicture(image, label, mask, `errors of ${named}`));
+    if (kinds !== "prediction" && photograph) pictures.push(errorPicture(image, label, mask, `errors of ${named}`, verdicts));
     for (const canvas of pictures) tellClasses(canvas, image, [...(photograph ? [["label", label]] : []), ["predicted", mask]]);
     const made = figure(run, ...pictures);
     $("figcaption", made).append(element("small", {}, measured(run, image)));

@@ -58,8 +58,7 @@ function maskPicture(image, mask, name, colors) {
   return canvasOf(image, name, (i) => colors[mask[i]]);
 }
 
-function errorPicture(image, label, mask, name) {
-  const [right, wrong] = [rgba(cssColor("--right")), rgba(cssColor("--wrong"))];
+function errorPicture(image, label, mask, name, [right, wrong]) {
   return canvasOf(image, name, (i) => {
     if (label[i] === UNSCORED || mask[i] === UNSCORED) return 0;
     return label[i] === mask[i] ? right : wrong;
