@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from seglab.lab.bootstrap import mean_ratio, parts, resampled_scores
+from seglab.lab.bootstrap import left_out_scores, mean_ratio, parts, resampled_scores, widened
 from seglab.lab.significance import estimate
 from seglab.lab.verdicts import judged
 
@@ -46,12 +46,13 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     scores = np.array([mean_ratio(run.sum(0)) for run in runs])
-    resampled = resampled_scores(runs, arguments.resamples)
+    left_out = left_out_scores(runs)
+    resampled = widened(resampled_scores(runs, arguments.resamples), left_out)
     drawn = time.perf_counter()
     columns = np.array_split(np.arange(arguments.runs), min(CONFIGURATIONS, arguments.runs))
     for own in columns:
-        estimate(scores, resampled, [own], arguments.images).interval()
-    judged([estimate(scores, resampled, [own, columns[0]], arguments.images) for own in columns[1:]])
+        estimate(scores, resampled, left_out, [own]).interval()
+    judged([estimate(scores, resampled, left_out, [own, columns[0]]) for own in columns[1:]])
     end = time.perf_counter()
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024  # Linux counts in KiB
     size = f"{arguments.runs} runs x {arguments.images} images x {arguments.classes} classes"

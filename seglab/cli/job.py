@@ -22,7 +22,7 @@ except ImportError:  # Windows has no such locks: two sweeps at once are then th
     fcntl = None
 
 OUTPUT = "output.log"
-_PATIENCE = 30.0  # seconds that a job gets to end by itself
+_PATIENCE = 10.0  # seconds that a job gets to end by itself
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -64,7 +64,7 @@ def run_job(
 ) -> str:
     """Runs a training to its end, its words in the run folder's output.log, and returns the run's status.
 
-    The job ends with this process, however this ends, and it never outlives `timeout` by more than half a minute.
+    The job ends with this process, however this ends, and it outlives `timeout` by ten seconds at most.
 
     Args:
         words: of the command line, behind `python train.py`.

@@ -87,7 +87,20 @@ def image_counts(num_images: int, resamples: int, seed: int = 0) -> Iterator[np.
         yield np.bincount(drawn.ravel(), minlength=drawn.size).reshape(shape).astype(np.float64)
 
 
-def widened(resampled: np.ndarray, runs: Sequence[np.ndarray]) -> np.ndarray:
+def left_out_scores(runs: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the score of each run without each of its images in turn, for the jackknife.
+
+    Args:
+        runs: `parts` of each run, (N, 2, C).
+
+    Returns:
+        float64 (N, number of runs); where no pixel is left that the metric scores, the mean of the others.
+    """
+    scores = np.stack([mean_ratio(run.sum(0) - run) for run in runs], axis=1)
+    return np.where(np.isfinite(scores), scores, np.nanmean(scores, axis=0))
+
+
+def widened(resampled: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """Returns resampled scores stretched about their mean until their spread is the jackknife's standard error.
 
     A resample of N images varies too little: by sqrt((N - 1) / N) for a mean, which is all this changes there, but for
@@ -96,17 +109,9 @@ def widened(resampled: np.ndarray, runs: Sequence[np.ndarray]) -> np.ndarray:
 
     Args:
         resampled: what `resampled_scores` returns, without NaN, (resamples, number of runs).
-        runs: `parts` of each run, (N, 2, C).
+        left_out: what `left_out_scores` returns, (N, number of runs).
     """
-    spread = resampled.std(0)
-    wanted = np.array([jackknife_error(run) for run in runs])
+    spread, wanted = resampled.std(0), np.sqrt(len(left_out) - 1) * left_out.std(0)
     factors = np.divide(wanted, spread, out=np.ones_like(spread), where=spread > 0)
     mean = resampled.mean(0)
     return mean + (resampled - mean) * factors
-
-
-def jackknife_error(run: np.ndarray) -> float:
-    """Returns the standard error of a run's score from leaving out each of its images, `parts` (N, 2, C), in turn."""
-    scores = mean_ratio(run.sum(0) - run)
-    scores = scores[np.isfinite(scores)]
-    return float(np.sqrt((len(scores) - 1) * scores.var()))

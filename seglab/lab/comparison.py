@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from seglab.errors import InputError
-from seglab.lab.bootstrap import mean_ratio, resampled_scores, widened
+from seglab.lab.bootstrap import left_out_scores, mean_ratio, resampled_scores, widened
 from seglab.lab.comparable import nearest, read_alike
 from seglab.lab.runs import Group, Run
 from seglab.lab.significance import Estimate, estimate
@@ -112,7 +112,8 @@ def compare(
         raise InputError(f"--metric {metric}: {runs[np.isnan(scores).argmax()].folder} has no such pixel on {split}")
     resampled = resampled_scores(scored.runs, resamples, seed)
     counted = np.isfinite(resampled).all(1)
-    rows = rows_of(groups, base, scores, widened(resampled[counted], scored.runs), len(scored.names))
+    left_out = left_out_scores(scored.runs)
+    rows = rows_of(groups, base, scores, widened(resampled[counted], left_out), left_out)
     return Comparison(
         metric=metric,
         split=split,
@@ -127,7 +128,7 @@ def compare(
 
 
 def rows_of(
-    groups: Sequence[Group], base: int, scores: np.ndarray, resampled: np.ndarray, num_images: int
+    groups: Sequence[Group], base: int, scores: np.ndarray, resampled: np.ndarray, left_out: np.ndarray
 ) -> list[Row]:
     """Returns a row for each group, in their order.
 
@@ -135,13 +136,13 @@ def rows_of(
         groups: with M runs in all.
         base: place of the baseline.
         scores: of the runs, (M,).
-        resampled: their scores on each resample of the images, (resamples, M).
-        num_images: number of images.
+        resampled: their scores on each resample of the images, `widened`, (resamples, M).
+        left_out: their scores without each of the N images, (N, M).
     """
     columns = np.split(np.arange(len(scores)), np.cumsum([len(group.runs) for group in groups])[:-1])
 
     def estimated(*columns: Sequence[int]) -> Estimate:
-        return estimate(scores, resampled, columns, num_images)
+        return estimate(scores, resampled, left_out, columns)
 
     differences = judged([estimated(own, columns[base]) for place, own in enumerate(columns) if place != base])
     differences.insert(base, None)

@@ -221,6 +221,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
     groups = [key for key in runs[0].choices if key not in _GROUPS_OF_NO_NODE]
     columns = [key for key in groups if len({run.choices.get(key) for run in runs}) > 1]
     contents = [flat(config_of_result(run.config)) for run in runs]
+    shown: set[tuple[str, ...]] = set()
     for key in dict.fromkeys(key for content in contents for key in content):
         group = key.split(".")[0]
         if group in columns and key.endswith((".name", "._target_")):
@@ -228,8 +229,11 @@ def _differing(runs: Sequence[Run]) -> list[str]:
         alike: dict[Any, set[str]] = {}
         for run, content in zip(runs, contents, strict=True):
             alike.setdefault(run.choices.get(group) if group in columns else None, set()).add(repr(content.get(key)))
-        if any(len(values) > 1 for values in alike.values()):
+        # A key that refers to another of its name, as model.encoder.width to model.width, says nothing new.
+        repeated = (key.rpartition(".")[2], *(repr(content.get(key)) for content in contents))
+        if any(len(values) > 1 for values in alike.values()) and repeated not in shown:
             columns.append(key)
+            shown.add(repeated)
     return columns
 
 

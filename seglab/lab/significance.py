@@ -54,6 +54,7 @@ class Estimate:
         num_images: number of images N.
         images: variance of the images' own part; where no configuration has several seeds, of all that images do.
         seeds: of each configuration with several seeds.
+        kurtosis: of what single images add, 3 if normal; more where few images decide.
     """
 
     value: float
@@ -61,11 +62,17 @@ class Estimate:
     num_images: int
     images: float
     seeds: tuple[SeedVariance, ...] = ()
+    kurtosis: float = 3.0
 
     @cached_property
     def center(self) -> float:
         """The estimate less its bias."""
         return self.value - self.bias
+
+    @cached_property
+    def images_df(self) -> float:
+        """Degrees of freedom of the images' variance: 2 / (its relative error, squared), and N - 1 at most."""
+        return min(2 * self.num_images / max(self.kurtosis - 1, 1e-9), self.num_images - 1)
 
     @cached_property
     def seed_variance(self) -> float:
@@ -90,7 +97,7 @@ class Estimate:
         Experimental Designs). Satterthwaite's one number of degrees of freedom for both covers too little where a
         variance with one or two of them meets one with many: 88 to 95 % in place of 95.
         """
-        images = t_quantile(self.num_images - 1, level)
+        images = t_quantile(self.images_df, level)
         if not self.seed_variance:
             return images
         seeds = t_quantile(self.seed_df, level)
@@ -118,7 +125,7 @@ class Estimate:
         """Returns the probability that a true difference of this very size is significant, in [0, 1]."""
         if not self.standard_error:
             return float(self.center != 0)
-        squares = self.images**2 / (self.num_images - 1)
+        squares = self.images**2 / self.images_df
         if self.seed_variance:
             squares += self.seed_variance**2 / self.seed_df
         df = self.standard_error**4 / squares
@@ -159,14 +166,16 @@ def t_quantile(df: float, level: float) -> float:
     return float(stdtrit(df, 1 - level / 2))
 
 
-def estimate(scores: np.ndarray, resampled: np.ndarray, groups: Sequence[Sequence[int]], num_images: int) -> Estimate:
+def estimate(
+    scores: np.ndarray, resampled: np.ndarray, left_out: np.ndarray, groups: Sequence[Sequence[int]]
+) -> Estimate:
     """Returns the mean score of a configuration's runs, or the difference of two such means.
 
     Args:
         scores: of the M runs, (M,).
         resampled: their scores on each resample of the images, `widened`, (resamples, M).
+        left_out: their scores without each image, (N, M).
         groups: columns of the configuration's runs; and of those of a second one, which is subtracted.
-        num_images: number of images N.
     """
     columns = [column for group in groups for column in group]
     scores, resampled = scores[columns], resampled[:, columns]
@@ -183,7 +192,10 @@ def estimate(scores: np.ndarray, resampled: np.ndarray, groups: Sequence[Sequenc
         start += count
     value, bias = float(weights @ scores), float(weights @ (resampled.mean(0) - scores))
     images = float(weights @ covariance @ weights) - sum(part.mixed for part in seeds)
-    return Estimate(value, bias, num_images, max(images, 0.0), tuple(seeds))
+    alone = left_out[:, columns] @ weights
+    squares = (alone - alone.mean()) ** 2
+    kurtosis = float(np.mean(squares**2) / squares.mean() ** 2) if squares.any() else 3.0
+    return Estimate(value, bias, len(left_out), max(images, 0.0), tuple(seeds), kurtosis)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

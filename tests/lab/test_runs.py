@@ -22,6 +22,14 @@ def groups_of(make_run, tmp_path):
     return group
 
 
+def test_a_key_that_repeats_another_of_its_name_is_no_column(make_run, tmp_path):
+    for width in (0.5, 1.0):
+        changes = {"model.width": width, "model.encoder.width": width}
+        make_run(tmp_path / f"w{width}", changes=changes)
+    groups = group_runs(find_runs([tmp_path])[0])
+    assert [group.values for group in groups] == [{"model.width": 0.5}, {"model.width": 1.0}]
+
+
 def test_a_trained_run_is_read(trained):
     run = read_run(trained)
     evaluation = run.evaluation()

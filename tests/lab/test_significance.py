@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from seglab.lab.bootstrap import mean_ratio, parts, resampled_scores, widened
+from seglab.lab.bootstrap import left_out_scores, mean_ratio, parts, resampled_scores, widened
 from seglab.lab.significance import Estimate, SeedVariance, estimate, holm, t_quantile
 
 TRIALS = 1000
@@ -77,13 +77,16 @@ def trials(seeds, means, spreads, num_images=150, resamples=250):
         effects = np.concatenate([effects_of_seeds(*each, seeds, rng) for each in zip(means, spreads, strict=True)])
         truth = np.array(known) if seeds > 1 else population.true_miou(effects)
         runs = population.sample(effects, num_images, rng)
-        scores = np.array([mean_ratio(run.sum(0)) for run in runs])
-        resampled = widened(resampled_scores(runs, resamples, seed=trial), runs)
-        yield (
-            [estimate(scores, resampled, [own], num_images) for own in columns],
-            [estimate(scores, resampled, [own, columns[0]], num_images) for own in columns[1:]],
-            truth,
-        )
+        singles, pairs = [[own] for own in columns], [[own, columns[0]] for own in columns[1:]]
+        found = estimated(runs, resamples, *singles, *pairs, seed=trial)
+        yield found[: len(means)], found[len(means) :], truth
+
+
+def estimated(runs, resamples, *groups, seed=0):
+    """The estimate of each group of columns, or pair of groups, of runs on the same images."""
+    scores, left_out = np.array([mean_ratio(run.sum(0)) for run in runs]), left_out_scores(runs)
+    resampled = widened(resampled_scores(runs, resamples, seed), left_out)
+    return [estimate(scores, resampled, left_out, group) for group in groups]
 
 
 def covers(found, truth):
@@ -123,10 +126,8 @@ def test_three_seeds_see_what_one_seed_cannot():
     verdicts = []
     for trial in range(100):
         runs = population.sample(effects_of_seeds(0.0, 0.1, 6, rng), 400, rng)
-        scores = np.array([mean_ratio(run.sum(0)) for run in runs])
-        resampled = widened(resampled_scores(runs, 200, seed=trial), runs)
-        pairs = ([[0], [3]], [[0, 1, 2], [3, 4, 5]])
-        verdicts.append([estimate(scores, resampled, pair, 400).p_value < 0.05 for pair in pairs])
+        found = estimated(runs, 200, [[0], [3]], [[0, 1, 2], [3, 4, 5]], seed=trial)
+        verdicts.append([each.p_value < 0.05 for each in found])
     one, three = np.mean(verdicts, axis=0)
     assert one > 0.4 and three <= 0.1
 
@@ -136,8 +137,7 @@ def test_a_mean_has_the_interval_of_students_t():
     rng = np.random.default_rng(2)
     right = rng.binomial(100, [[0.7], [0.72]], (2, 40)).astype(float)
     runs = [np.stack([hits, np.full(40, 100.0)], axis=1)[:, :, None] for hits in right]
-    scores = np.array([mean_ratio(run.sum(0)) for run in runs])
-    found = estimate(scores, widened(resampled_scores(runs, 20_000), runs), [[0], [1]], 40)
+    (found,) = estimated(runs, 20_000, [[0], [1]])
     test = scipy.stats.ttest_rel(*right)
     assert found.p_value == pytest.approx(test.pvalue, rel=0.1)
     expected = np.array(test.confidence_interval(0.95)) / 100
@@ -186,8 +186,7 @@ def test_so_many_images_find_the_difference_in_80_of_100_experiments():
     def experiment(num_images, seed):
         right = rng.normal([[70.0], [72.0]], 8.0, (2, num_images)).clip(0, 100)
         runs = [np.stack([hits, np.full(num_images, 100.0)], axis=1)[:, :, None] for hits in right]
-        scores = np.array([mean_ratio(run.sum(0)) for run in runs])
-        return estimate(scores, widened(resampled_scores(runs, 200, seed), runs), [[1], [0]], num_images)
+        return estimated(runs, 200, [[1], [0]], seed=seed)[0]
 
     few = Estimate(0.02, 0.0, 50, 2 * 0.08**2 / 50)
     count = few.images_needed()
