@@ -45,7 +45,10 @@ def test_pictures_are_the_predictions_and_their_errors(opened, report):
     figure = page.locator("#images article").first.locator("figure[data-run='0']")
     figure.locator("canvas").nth(1).wait_for()
     count = """canvas => {
-        const bytes = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, counts = {};
+        const copy = new OffscreenCanvas(canvas.width, canvas.height);
+        const context = copy.getContext("2d", {willReadFrequently: true});
+        context.drawImage(canvas, 0, 0);
+        const bytes = context.getImageData(0, 0, canvas.width, canvas.height).data, counts = {};
         for (let i = 0; i < bytes.length; i += 4) {
             const color = [...bytes.slice(i, i + 4)].join();
             counts[color] = (counts[color] ?? 0) + 1;
@@ -67,7 +70,10 @@ def test_pictures_are_the_predictions_and_their_errors(opened, report):
     page.locator("#palette button", has_text="cat").click()
     faint = """() => {
         const canvas = document.querySelector("#images figure[data-run='0'] canvas");
-        const bytes = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        const copy = new OffscreenCanvas(canvas.width, canvas.height);
+        const context = copy.getContext("2d", {willReadFrequently: true});
+        context.drawImage(canvas, 0, 0);
+        const bytes = context.getImageData(0, 0, canvas.width, canvas.height).data;
         return bytes.some((value, i) => i % 4 === 3 && value > 0 && value < 60);
     }"""
     window.wait_until(faint)
