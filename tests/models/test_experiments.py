@@ -35,6 +35,7 @@ SWEEPS = {
     "batch_size": ("phase7_4", {"data.batch_size": "40,50,60"}),
     "optimizer": ("phase7_4", {"optimizer": "adam,sgd,rmsprop"}),
     "ladder": (None, {"experiment": ",".join(LADDER)}),
+    "search_unet6": ("phase7_4", {"search.worker": "range(0,16)"}),
 }
 
 
