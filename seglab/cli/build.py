@@ -132,15 +132,3 @@ def build_trainer(cfg: DictConfig, callbacks: list["pl.Callback"], loggers: list
 def build_callbacks(cfg: DictConfig) -> list["pl.Callback"]:
     """Builds every callback that is not null."""
     return [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node is not None]
-
-
-def flat(cfg: DictConfig) -> dict[str, Any]:
-    """Returns the resolved config as dotted keys, as a logger shows it."""
-
-    def walk(node: Any, prefix: str) -> dict[str, Any]:
-        if not isinstance(node, dict) or not node:
-            return {prefix: node}
-        return {key: value for name, child in node.items() for key, value in walk(child, f"{prefix}.{name}").items()}
-
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    return {key.lstrip("."): value for key, value in walk(resolved, "").items()}

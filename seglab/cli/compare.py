@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING
 
+from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import told_in_a_line
 from seglab.errors import InputError
 
@@ -35,34 +36,19 @@ WIDTH_OF_A_FILE = 160
 FORMATS = ("json", "csv", "markdown")
 
 
-class Parser(argparse.ArgumentParser):
-    """The command's options; its errors are one line, like any other mistake."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "seglab compare",
-            description=DESCRIPTION,
-            epilog=EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        self.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or a folder of runs")
-        self.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a label "
-                          "of the table; the first configuration by default")  # fmt: skip
-        self.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS")
-        self.add_argument("--split", default="test", help="name of the evaluation, test by default")
-        self.add_argument("--resamples", type=resamples, default=10_000, metavar="N", help="10000 by default")
-        self.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples, 0 by default")
-        for kind in FORMATS:
-            self.add_argument(f"--{kind}", metavar="FILE", help=f"write the comparison as {kind}; - is the terminal")
-
-    def error(self, message: str) -> Never:
-        """Raises what argparse would print behind its usage.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(f"{message}; `{self.prog} --help` says more")
+def parser() -> CommandParser:
+    """Returns the command's options."""
+    made = CommandParser("compare", DESCRIPTION, EXAMPLES)
+    made.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or a folder of runs")
+    made.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a label "
+                      "of the table; the first configuration by default")  # fmt: skip
+    made.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS")
+    made.add_argument("--split", default="test", help="name of the evaluation, test by default")
+    made.add_argument("--resamples", type=resamples, default=10_000, metavar="N", help="10000 by default")
+    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples, 0 by default")
+    for kind in FORMATS:
+        made.add_argument(f"--{kind}", metavar="FILE", help=f"write the comparison as {kind}; - is the terminal")
+    return made
 
 
 def resamples(word: str) -> int:
@@ -79,7 +65,7 @@ def resamples(word: str) -> int:
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     with told_in_a_line("train"):
-        arguments = Parser().parse_intermixed_args()
+        arguments = parser().parse_intermixed_args()
         outputs = {kind: getattr(arguments, kind) for kind in FORMATS if getattr(arguments, kind) is not None}
         check_outputs(outputs)
         comparison = compare_paths(arguments)
@@ -121,16 +107,11 @@ def compare_paths(arguments: argparse.Namespace) -> "Comparison":
         InputError: No run finished, or they cannot be compared.
     """
     from seglab.lab.comparison import compare
-    from seglab.lab.runs import find_runs, group_runs, is_run
+    from seglab.lab.runs import group_runs, runs_to_compare
 
-    paths, baseline = arguments.paths, arguments.baseline
-    if baseline is not None and is_run(Path(baseline)):
-        paths = [*paths, Path(baseline)]
-    finished, unfinished = find_runs(paths)
-    if not finished:
-        raise InputError(f"{' '.join(map(str, paths))}: no run has finished, so there is nothing to compare")
+    finished, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
     options = {"split": arguments.split, "resamples": arguments.resamples, "seed": arguments.seed}
-    comparison = compare(group_runs(finished), arguments.metric, baseline, **options)
+    comparison = compare(group_runs(finished), arguments.metric, arguments.baseline, **options)
     left_out = [f"{run.folder} is left out: {run.summary.get('status', 'unfinished')}." for run in unfinished]
     return replace(comparison, notes=[*left_out, *comparison.notes])
 

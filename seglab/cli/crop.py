@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from seglab.cli.data_command import DataParser, compose_data, quoted
+from seglab.cli.command_line import quoted
+from seglab.cli.data_command import DataParser, compose_data
 from seglab.cli.mistakes import told_in_a_line
 from seglab.errors import InputError
 

@@ -1,12 +1,9 @@
 """What the commands on a dataset share: their command line, and the training config that it composes."""
 
-import argparse
-import re
-from typing import Never
-
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.errors import InputError
@@ -22,12 +19,10 @@ keys, the same as for train.py:
 example:
   {example}
 """
-_PLAIN = re.compile(r"[./]*[A-Za-z_][\w/.-]*", re.ASCII)  # what Hydra reads as text without quotes
-_OF_ANOTHER_KIND = {"null", "true", "false", "nan", "inf"}
 
 
-class DataParser(argparse.ArgumentParser):
-    """Takes config overrides among its own options; its errors are one line, like any other mistake."""
+class DataParser(CommandParser):
+    """Takes config overrides among its own options."""
 
     def __init__(self, command: str, description: str, example: str, more_keys: str = "") -> None:
         """Describes the command.
@@ -39,22 +34,8 @@ class DataParser(argparse.ArgumentParser):
             more_keys: Lines on the keys that matter to this command alone, each ended.
         """
         choices = "|".join(sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "base"))
-        super().__init__(
-            prog=f"seglab {command}",
-            description=description,
-            epilog=KEYS.format(choices=choices, more=more_keys, example=example),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        super().__init__(command, description, KEYS.format(choices=choices, more=more_keys, example=example))
         self.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="config keys, see below")
-
-    def error(self, message: str) -> Never:
-        """Raises what argparse would print behind its usage.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(f"{message}; `{self.prog} --help` says more")
 
 
 def compose_data(overrides: list[str]) -> DictConfig:
@@ -72,12 +53,3 @@ def compose_data(overrides: list[str]) -> DictConfig:
     if missing := [f"data.{key}" for key, value in cfg.data.items_ex(resolve=False) if value == "???"]:
         raise InputError(f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=VALUE' for key in missing)}")
     return cfg
-
-
-def quoted(value: str) -> str:
-    """Returns a text as Hydra's command line reads it back, in quotes where it needs them."""
-    if _PLAIN.fullmatch(value) and value.lower() not in _OF_ANOTHER_KIND:
-        return value
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # Hydra: a backslash counts only before a quote, or at the end
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f'"{escaped}"'

@@ -16,9 +16,9 @@ from urllib.request import getproxies
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.build import flat
-from seglab.cli.run_folder import read_summary, shown
+from seglab.cli.run_folder import read_summary, resolved, shown
 from seglab.errors import InputError
+from seglab.lab.runs import flat
 
 AXES = ("epoch", "images_seen", "trainer/global_step")  # what a chart may have as its x axis; no charts of their own
 SUMMARY = (
@@ -79,7 +79,7 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     column or a group in W&B, where one with a dot is read as a path.
     """
     choices = {f"choices/{group}": choice for group, choice in _choices(cfg).items()}
-    return flat(cfg) | choices | {"config_hash": read_summary(Path(cfg.run_dir))["config_hash"]}
+    return flat(resolved(cfg)) | choices | {"config_hash": read_summary(Path(cfg.run_dir))["config_hash"]}
 
 
 def _choices(cfg: DictConfig) -> dict[str, str]:

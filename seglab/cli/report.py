@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any
 
 from hydra.errors import HydraException
 
+from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import explain, told_in_a_line
 from seglab.cli.run_folder import load_config, shown
 from seglab.errors import InputError
@@ -23,28 +24,19 @@ errors, and each run's command and config."""
 LARGE = 30  # MB
 
 
-class Parser(argparse.ArgumentParser):
-    """The command's options; its errors are one line, like any other mistake."""
-
-    def __init__(self) -> None:
-        super().__init__("seglab report", description=DESCRIPTION, allow_abbrev=False)
-        self.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or one of runs")
-        self.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="file to write (report.html)")
-        self.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a "
-                          "label; the first configuration by default")  # fmt: skip
-        self.add_argument("--metric", default="miou", help="miou (default), iou/CLASS or pixel_accuracy")
-        self.add_argument("--split", default="test", help="evaluation to compare (test)")
-        self.add_argument("--title", help="of the page; the names of the folders by default")
-        self.add_argument("--images", type=positive, metavar="N", help="images in the gallery, at most (all)")
-        self.add_argument("--data-root", type=Path, metavar="PATH", help="the dataset's folder, where it has moved")
-
-    def error(self, message: str) -> Never:
-        """Raises what argparse would print behind its usage.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(f"{message}; `{self.prog} --help` says more")
+def parser() -> CommandParser:
+    """Returns the command's options."""
+    made = CommandParser("report", DESCRIPTION)
+    made.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or one of runs")
+    made.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="file to write (report.html)")
+    made.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a "
+                      "label; the first configuration by default")  # fmt: skip
+    made.add_argument("--metric", default="miou", help="miou (default), iou/CLASS or pixel_accuracy")
+    made.add_argument("--split", default="test", help="evaluation to compare (test)")
+    made.add_argument("--title", help="of the page; the names of the folders by default")
+    made.add_argument("--images", type=positive, metavar="N", help="images in the gallery, at most (all)")
+    made.add_argument("--data-root", type=Path, metavar="PATH", help="the dataset's folder, where it has moved")
+    return made
 
 
 def positive(word: str) -> int:
@@ -61,7 +53,7 @@ def positive(word: str) -> int:
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     with told_in_a_line("train"):
-        make_page(Parser().parse_intermixed_args())
+        make_page(parser().parse_intermixed_args())
 
 
 def make_page(arguments: argparse.Namespace) -> None:
@@ -74,13 +66,10 @@ def make_page(arguments: argparse.Namespace) -> None:
 
     from seglab.lab.comparison import compare
     from seglab.lab.report import refuse_other_files, write_report
-    from seglab.lab.runs import find_runs, group_runs, is_run
+    from seglab.lab.runs import group_runs, runs_to_compare
 
     refuse_other_files(arguments.out)
-    baseline = [Path(arguments.baseline)] if arguments.baseline and is_run(Path(arguments.baseline)) else []
-    runs, unfinished = find_runs([*arguments.paths, *baseline])
-    if not runs:
-        raise InputError(f"no run in {' '.join(map(str, arguments.paths))} has finished")
+    runs, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
     read_pair = pair_reader(runs[0], arguments.split, arguments.data_root)
     groups, console = group_runs(runs), Console(stderr=True)
     with console.status(f"Comparing {len(runs)} runs"):

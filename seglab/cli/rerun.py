@@ -12,7 +12,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from seglab.cli import stamp
-from seglab.cli.data_command import quoted
+from seglab.cli.command_line import CommandParser, quoted
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import load_checkpoint, resolved, shown
@@ -21,6 +21,9 @@ from seglab.lab.comparison import compare
 from seglab.lab.runs import Group, Run, config_hash, config_of_result, flat, read_run
 
 _NOT_REPEATABLE = "train/images_per_second"
+DESCRIPTION = """\
+Repeats a finished run with its own words, seed and threads, and says whether its result is the same to the bit, or
+else whether the difference is within the 95 % interval over the test images."""
 EXAMPLE = """\
 example:
   seglab rerun runs/2026-01-31/12-00-00-abcdef
@@ -37,13 +40,7 @@ def main() -> None:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
-    parser = argparse.ArgumentParser(
-        prog="seglab rerun",
-        description="Repeats a finished run with its own words, seed and threads, and says whether its result is the "
-        "same to the bit, or else whether the difference is within the 95 % interval over the test images.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser("rerun", DESCRIPTION, EXAMPLE)
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where the repetition goes (RUN-rerun-1)")
     return parser.parse_args(words)

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.data_command import quoted
+from seglab.cli.command_line import quoted
 from seglab.errors import InputError
 
 

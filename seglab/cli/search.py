@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seglab.cli import job
+from seglab.cli.command_line import parse_values
 from seglab.cli.run_folder import has_checkpoint, read_summary, shown
 from seglab.cli.sweep_job import slot, start_words
 from seglab.errors import InputError
@@ -80,7 +80,7 @@ def parse_space(space: Mapping[str, str]) -> dict[str, Override]:
     Raises:
         InputError: A value is none of these.
     """
-    parsed = {key: OverridesParser.create().parse_override(f"{key}={text}") for key, text in space.items()}
+    parsed = parse_values(space)
     for key, override in parsed.items():
         if not override.is_sweep_override():
             raise InputError(

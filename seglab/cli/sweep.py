@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -147,38 +147,37 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
         for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
         if (summary := read_summary(path)).get("config_hash")
     }
-    taken, fingerprints, planned = set(known.values()), {}, []
+    taken, fingerprints, commit, planned = set(known.values()), {}, git_commit(), []
     for words, name in zip(jobs, job_names(jobs), strict=True):
         cfg = compose("train", words)
         cfg.run_dir = ""  # Hydra knows it when the job runs
-        digest = config_hash(resolved(cfg))
+        config = resolved(cfg)
+        digest = config_hash(config)
         found = known.get((digest, cfg.seed))
         if found is None and name in taken:
             name = f"{name}-{digest[:6]}"
         taken.add(found or name)
         action, note = START, ""
         if found is not None:
-            action, note = _action(folder / found, cfg, fingerprints)
+            action, note = _action(folder / found, config, fingerprints, commit)
         planned.append(Job(words, found or name, action, note))
     return planned
 
 
-def _action(run: Path, cfg: DictConfig, fingerprints: dict[str, str]) -> tuple[str, str]:
+def _action(run: Path, config: dict[str, Any], fingerprints: dict[str, str], commit: str | None) -> tuple[str, str]:
     summary = read_summary(run)
     if job.is_held(run):
         return LEAVE, ""
     if summary["status"] == "failed":
         return AGAIN, ""
     if summary["status"] == "finished":
-        if summary.get("data_fingerprint") != _fingerprint(cfg, fingerprints):
+        if summary.get("data_fingerprint") != _fingerprint(config["data"]["source"], fingerprints):
             return AGAIN, "finished, but the data has changed since"
-        commit = git_commit()
         return SKIP, "" if summary.get("git_commit") == commit else "finished, with another version of the code"
     return (RESUME, "") if has_checkpoint(run) else (START, "was cut before its first epoch ended")
 
 
-def _fingerprint(cfg: DictConfig, known: dict[str, str]) -> str:
-    source = OmegaConf.to_container(cfg.data, resolve=True)["source"]
+def _fingerprint(source: dict[str, Any], known: dict[str, str]) -> str:
     key = json.dumps(source, sort_keys=True)
     if key not in known:
         known[key] = instantiate(source, _convert_="all").content_digest()

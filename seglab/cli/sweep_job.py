@@ -9,7 +9,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from seglab.cli import job
-from seglab.cli.data_command import quoted
+from seglab.cli.command_line import quoted
+from seglab.cli.stamp import cores
 
 
 def start_words(overrides: Sequence[str], run: Path) -> list[str]:
@@ -26,15 +27,14 @@ def slot(folder: Path) -> Iterator[dict[str, str]]:
     runs one job at a time, or on machines of its own, and leaves all as it is.
     """
     n_jobs = HydraConfig.get().launcher.get("n_jobs") or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    n_jobs = cores if n_jobs < 0 else n_jobs
+    n_jobs = cores() if n_jobs < 0 else n_jobs
     if n_jobs == 1:
         yield {}
         return
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus is None:
         gpus = ",".join(str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*")))))
-    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // n_jobs))}
+    environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // n_jobs))}
     while True:
         for place in range(n_jobs):
             here = folder / ".places" / str(place)

@@ -1,6 +1,5 @@
 """`seglab wandb`: a report that compares runs in Weights & Biases, the upload of offline runs, and W&B sweeps."""
 
-import argparse
 import os
 import subprocess
 import sys
@@ -9,11 +8,11 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Never
 
+from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import told_in_a_line
 from seglab.errors import InputError
-from seglab.lab.runs import find_runs
+from seglab.lab.runs import find_runs, runs_to_compare
 
 USAGE = """\
 usage: seglab wandb COMMAND [...]
@@ -28,21 +27,6 @@ examples:
   seglab wandb sweep dropout data=voc9 data.root=PATH seed=0,1,2 -o sweep.yaml
 
 `seglab wandb COMMAND --help` says more, and docs/wandb.md what a run logs."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A command's options; its errors are one line, like any other mistake."""
-
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(f"seglab wandb {command}", description=description, allow_abbrev=False)
-
-    def error(self, message: str) -> Never:
-        """Raises what argparse would print behind its usage.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(f"{message}; `{self.prog} --help` says more")
 
 
 def main() -> None:
@@ -64,7 +48,8 @@ def report(words: Sequence[str]) -> None:
     Raises:
         InputError: W&B is not reachable, or the runs make no report.
     """
-    parser = Parser("report", "Builds a report in W&B: scores with intervals and verdicts, curves, tests, pictures.")
+    description = "Builds a report in W&B: scores with intervals and verdicts, curves, tests, pictures."
+    parser = CommandParser("wandb report", description)
     parser.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or one of runs")
     parser.add_argument("--baseline", help="what the others are held against, as in seglab compare")
     parser.add_argument("--project", help="of the runs; that of their config by default")
@@ -74,10 +59,8 @@ def report(words: Sequence[str]) -> None:
     from seglab.cli.wandb_report import build_report, workspaces
     from seglab.cli.wandb_runs import is_uploaded, shared, wandb_folders, wandb_id
 
-    runs, _ = find_runs(arguments.paths)
+    runs, _ = runs_to_compare(arguments.paths, arguments.baseline)
     shown = " ".join(map(str, arguments.paths))
-    if not runs:
-        raise InputError(f"no run in {shown} has finished")
     for run in runs:
         wandb_id(run)
     project = arguments.project or shared(runs, "project")
@@ -104,7 +87,7 @@ def sync(words: Sequence[str]) -> None:
     Raises:
         InputError: W&B is not reachable, or did not take all.
     """
-    parser = Parser("sync", "Uploads runs that were logged offline, with `wandb sync`.")
+    parser = CommandParser("wandb sync", "Uploads runs that were logged offline, with `wandb sync`.")
     parser.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or one of runs")
     arguments = parser.parse_args(words)
     from seglab.cli.wandb_runs import is_uploaded, wandb_folders
@@ -124,7 +107,7 @@ def sync(words: Sequence[str]) -> None:
 
 def sweep(words: Sequence[str]) -> None:
     """Writes or prints a W&B sweep config."""
-    parser = Parser("sweep", "Writes the W&B sweep that tries what a sweep of conf/sweep tries.")
+    parser = CommandParser("wandb sweep", "Writes the W&B sweep that tries what a sweep of conf/sweep tries.")
     parser.add_argument("name", metavar="NAME", help="of conf/sweep, as in sweep=NAME")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="more lists of values, other config keys")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="where to write it; it is printed by default")

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
+from seglab.cli.command_line import parse_values
 from seglab.cli.data_command import compose_data
 from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
@@ -32,7 +33,7 @@ def sweep_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"sweep={name}"], return_hydra_config=True)
-    varied = parsed(cfg.search.space if cfg.search else cfg.hydra.sweeper.params or {})
+    varied = parse_values(cfg.search.space if cfg.search else cfg.hydra.sweeper.params or {})
     words = [f"sweep={name}", "hydra.mode=RUN"]
     for word in overrides:
         override = OverridesParser.create().parse_override(word) if "=" in word else None
@@ -65,11 +66,6 @@ def sweep_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
             "${args_no_hyphens}",
         ],
     }
-
-
-def parsed(values: Mapping[str, Any]) -> dict[str, Override]:
-    """Returns what a config lists for each key, parsed as on the command line."""
-    return {key: OverridesParser.create().parse_override(f"{key}={text}") for key, text in values.items()}
 
 
 def parameter(key: str, override: Override) -> dict[str, Any]:

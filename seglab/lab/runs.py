@@ -178,6 +178,19 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
     return finished, [run for run in runs if run.summary.get("status") != "finished"]
 
 
+def runs_to_compare(paths: Sequence[Path], baseline: str | None) -> tuple[list[Run], list[Run]]:
+    """Reads the runs in `paths`, and the baseline's where that is a run folder of its own; as `find_runs`.
+
+    Raises:
+        InputError: A path holds no run, or no run has finished.
+    """
+    own = [Path(baseline)] if baseline is not None and is_run(Path(baseline)) else []
+    finished, unfinished = find_runs([*paths, *own])
+    if not finished:
+        raise InputError(f"{' '.join(map(str, paths))}: no run has finished, so there is nothing to compare")
+    return finished, unfinished
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs that differ by their seed alone.

@@ -14,7 +14,8 @@ from PIL import Image
 
 from seglab.cli import crop
 from seglab.cli.build import build_datamodule
-from seglab.cli.data_command import compose_data, quoted
+from seglab.cli.command_line import quoted
+from seglab.cli.data_command import compose_data
 
 SHAPES = ["data=shapes", "data.source.val=2", "data.source.test=2", "data.crop_size=48"]
 
