@@ -7,6 +7,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, open_dict
 
+from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
@@ -49,6 +50,7 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     if cfg.split not in SPLITS:
         raise InputError(f"split={cfg.split} is unknown: give one of {', '.join(SPLITS)}")
     quiet()
+    keep_freed_memory()
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
     # Weights of any value make room for those in the checkpoint.

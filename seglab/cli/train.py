@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.job import lock
+from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
@@ -127,6 +128,7 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
     from seglab.cli.loggers import build_loggers, closed_wandb
 
     quiet()
+    keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
     datamodule.setup("fit")
