@@ -8,6 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seglab.cli.memory import keep_freed_memory
+from seglab.cli.stamp import cores
+
+# Each process of a parallel run has its share of the cores; before torch is imported.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // WORKERS))
+keep_freed_memory()
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
@@ -34,13 +42,12 @@ def voc9_288():
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """The environment of a command: its own cache, no W&B key, one thread."""
+    """The environment of a command: its own cache and no W&B key."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_"))}
     home = tmp_path_factory.mktemp("home")
     return variables | {
         "SEGLAB_CACHE_DIR": str(home / "cache"),
         "HOME": str(home),
-        "OMP_NUM_THREADS": "2",
         "COLUMNS": "200",
     }
 

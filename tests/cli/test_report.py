@@ -107,7 +107,7 @@ def test_a_mistake_is_one_line(call, trained, tmp_path, words, message):
 def test_only_unfinished_runs_make_no_page(call, sweep, tmp_path):
     status, out, err = call("report", sweep / "cut", "-o", tmp_path / "r.html")
     assert (status, out) == (2, "")
-    assert err == f"error: no run in {sweep / 'cut'} has finished\n"
+    assert err == f"error: {sweep / 'cut'}: no run has finished, so there is nothing to compare\n"
     assert not (tmp_path / "r.html").exists()
 
 
