@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from run_folders import make_run, random_confusion  # noqa: F401 (a fixture)
 
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.stamp import cores
@@ -112,3 +113,9 @@ def folder(tmp_path):
         Image.fromarray(image).save(tmp_path / "photos" / "images" / f"p{index:02d}.jpg")
         Image.fromarray(mask).save(tmp_path / "photos" / "masks" / f"p{index:02d}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def make_confusion():
+    """Writes nothing: matrices of images whose labels are the same for any seed and accuracy."""
+    return random_confusion

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.stamp import cores
 from seglab.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
         protocol=cfg.protocol,
         augment=Augmentation(transforms, data.ignore_index),
         batch_size=data.batch_size,
-        num_workers=data.num_workers,
+        num_workers=resolve_workers(data.num_workers, cfg.trainer.accelerator),
         seed=cfg.seed,
         cache_mb=data.cache_mb,
     )
@@ -113,6 +114,20 @@ def resolve_precision(precision: str | int, accelerator: str) -> str | int:
     cpu = torch.cpu.get_capabilities() if accelerator in ("auto", "cpu") else {}
     fast = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", ""))
     return "bf16-mixed" if fast else "32-true"
+
+
+def resolve_workers(num_workers: int | str, accelerator: str) -> int | str:
+    """Returns the number of processes that prepare samples; `auto` becomes a number.
+
+    None on a CPU, whose cores the network needs itself; for a GPU the cores that this process may use less one for the
+    training, at most 8.
+    """
+    import torch
+
+    if num_workers != "auto":
+        return num_workers
+    uses_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
+    return min(cores() - 1, 8) if uses_gpu else 0
 
 
 def build_trainer(cfg: DictConfig, callbacks: list["pl.Callback"], loggers: list[Any]) -> "pl.Trainer":

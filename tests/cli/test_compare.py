@@ -1,20 +1,14 @@
 """`seglab compare` in the terminal and in files."""
 
 import csv
-import importlib.util
 import io
 import json
 import re
-from pathlib import Path
 
 import pytest
+from run_folders import random_confusion
 
 from seglab.cli.compare import main
-
-_spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).parents[1] / "lab" / "conftest.py")
-_run_folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_run_folders)
-make_run = _run_folders.make_run
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +18,7 @@ def sweep(make_run, tmp_path_factory):
     rates = {0.001: (0.6, 3), 0.01: (0.8, 2), 0.1: (0.601, 2)}
     for rate, (accuracy, seeds) in rates.items():
         for seed in range(seeds):
-            confusion = _run_folders.random_confusion(40, seed=seed + int(1e6 * rate), accuracy=accuracy)
+            confusion = random_confusion(40, seed=seed + int(1e6 * rate), accuracy=accuracy)
             changes = {"optimizer.lr": rate, "model.dropout": 0.5 if rate == 0.1 else 0.0}
             make_run(folder / f"{rate}-{seed}", seed=seed, confusion=confusion, changes=changes)
     make_run(folder / "cut", seed=9, status="failed")
@@ -139,7 +133,7 @@ def test_a_mistake_is_one_line(call, sweep, words, message):
 
 
 def test_runs_that_cannot_be_compared_are_named(call, sweep, make_run, tmp_path):
-    make_run(tmp_path / "other", seed=1, confusion=_run_folders.random_confusion(30))
+    make_run(tmp_path / "other", seed=1, confusion=random_confusion(30))
     status, out, err = call("compare", sweep / "0.001-0", tmp_path / "other")
     assert (status, out) == (2, "")
     assert err.startswith(f"error: the other run cannot be compared with {sweep / '0.001-0'} on test:\n")

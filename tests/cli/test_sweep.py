@@ -12,20 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from seglab.cli.resolvers import register_resolvers
-from seglab.cli.run_folder import resolved, write_summary
-from seglab.cli.stamp import git_commit
-from seglab.cli.sweep import job_names, job_overrides, plan
 from seglab.cli.sweep_job import slot
-from seglab.lab.runs import config_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=4", "logger=csv"]
@@ -170,67 +160,6 @@ def test_a_sweep_that_is_killed_and_then_cut_by_ctrl_c_ends_as_if_nothing_had_ha
 
     fourth = start(*words)
     assert fourth.communicate(timeout=120)[0].count("skip (finished") == 2 and fourth.returncode == 0
-
-
-def test_jobs_are_hydras_own():
-    words = ["data=voc9", "+extra=1", "seed=range(0,3)", "optimizer.lr=1e-3,1e-2", "data.classes=[a,b]", "~sweep.name"]
-    hydra = {"sweeper": {"params": {"model": "unet4,unet6"}}, "overrides": {"task": words}}
-    parsed = OverridesParser.create().parse_overrides(["model=unet4,unet6", *words])
-    jobs = list(job_overrides(OmegaConf.create({"hydra": hydra})))
-    assert jobs == BasicSweeper.split_arguments(parsed, None)[0] and len(jobs) == 12
-
-
-def test_a_jobs_folder_is_named_by_what_the_sweep_changes():
-    models, rates = ("unet4", "unet6"), (0.001, 0.1)
-    jobs = [["data=voc9", f"model={model}", f"optimizer.lr={lr}", "seed=0"] for model in models for lr in rates]
-    assert job_names(jobs) == ["unet4-lr=0.001", "unet4-lr=0.1", "unet6-lr=0.001", "unet6-lr=0.1"]
-    lists = [["data.classes=[a,b]", "seed=0"], ["data.classes=[a/c]", "seed=0"]]
-    assert job_names(lists) == ["classes=_a_b_", "classes=_a_c_"]
-    assert job_names([["seed=0"]]) == ["run"]
-
-
-@pytest.fixture
-def planned(tmp_path, monkeypatch):
-    """Plans a sweep over two rates in which the first run stands as given."""
-    monkeypatch.setenv("SEGLAB_CACHE_DIR", str(tmp_path / "cache"))
-    register_resolvers()
-
-    def make(**values):
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            jobs = [[*POCKET, *SCENES, f"optimizer.lr={lr}"] for lr in (0.1, 0.2)]
-            cfg = compose("train", jobs[0])
-            cfg.run_dir = ""
-            (tmp_path / "sweep" / "older-name").mkdir(parents=True, exist_ok=True)
-            fingerprint = instantiate(cfg.data.source, _convert_="all").content_digest()
-            known = {"config_hash": config_hash(resolved(cfg)), "seed": 0, "git_commit": git_commit()}
-            write_summary(tmp_path / "sweep" / "older-name", known | {"data_fingerprint": fingerprint} | values)
-            return plan(tmp_path / "sweep", jobs)
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("values", "action", "note"),
-    [
-        ({"status": "finished"}, "skip", ""),
-        ({"status": "finished", "git_commit": "another"}, "skip", "finished, with another version of the code"),
-        ({"status": "finished", "data_fingerprint": "0"}, "start again", "finished, but the data has changed since"),
-        ({"status": "failed"}, "start again", ""),
-        ({"status": "running"}, "start", "was cut before its first epoch ended"),
-    ],
-)
-def test_what_a_job_needs_follows_from_what_its_folder_holds(planned, values, action, note):
-    first, second = planned(**values)
-    assert (first.folder, first.action, first.note) == ("older-name", action, note)
-    assert (second.folder, second.action) == ("lr=0.2", "start")
-
-
-def test_a_run_of_another_config_keeps_its_folder(planned, tmp_path):
-    write = {"status": "finished", "config_hash": "another", "seed": 0}
-    (tmp_path / "sweep" / "lr=0.2").mkdir(parents=True)
-    write_summary(tmp_path / "sweep" / "lr=0.2", write)
-    assert planned(status="finished")[1].folder.startswith("lr=0.2-")
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [("", None), ("4,5", {"4", "5"})])

@@ -160,9 +160,3 @@ def make_run():
         return folder
 
     return make
-
-
-@pytest.fixture(scope="session")
-def make_confusion():
-    """Writes nothing: matrices of images whose labels are the same for any seed and accuracy."""
-    return random_confusion

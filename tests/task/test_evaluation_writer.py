@@ -1,0 +1,82 @@
+"""What an evaluation writes: scores, a matrix for each image, predictions and overlays."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seglab.task import EvaluationWriter
+
+
+def evaluate(task, data, trainer, writer):
+    trainer(callbacks=[writer]).test(task, data.eval_dataloader("test"), verbose=False)
+    return json.loads((writer.folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_what_is_written_equals_a_recomputation(make_task, make_data, make_trainer, tmp_path, batch_size):
+    data, task = make_data(batch_size=batch_size), make_task()
+    result = evaluate(task, data, make_trainer, writer := EvaluationWriter(tmp_path / "out", "test", "full"))
+    assert result == writer.result
+    with np.load(tmp_path / "out" / "confusion.npz") as archive:
+        names, matrices = archive["names"], archive["confusion"]
+    assert names.tolist() == [f"test_{index:05d}" for index in range(5)] == sorted(data.source.names("test"))
+    assert matrices.shape == (5, 9, 9) and matrices.dtype == np.int64
+    unions, hits, right, scored = np.zeros(9), np.zeros(9), 0, 0
+    for index, name in enumerate(names):
+        with Image.open(tmp_path / "out" / "predictions" / f"{name}.png") as picture:
+            assert picture.mode == "P"
+            preds = np.asarray(picture)
+        mask = data.source.read("test", index)[1]
+        assert preds.shape == mask.shape
+        use = mask != 9
+        for label in range(9):
+            hits[label] += ((preds == label) & (mask == label)).sum()
+            unions[label] += (((preds == label) | (mask == label)) & use).sum()
+            assert matrices[index, label].sum() == (mask == label).sum()
+        right, scored = right + (preds == mask)[use].sum(), scored + use.sum()
+    iou = [hit / union if union else None for hit, union in zip(hits, unions, strict=True)]
+    present = [value for value in iou if value is not None]
+    assert result["split"] == "test" and result["protocol"] == "full" and result["num_images"] == 5
+    assert list(result["iou"]) == task.class_names
+    assert list(result["iou"].values()) == pytest.approx(iou)
+    assert result["miou"] == pytest.approx(np.mean(present)) and result["classes_scored"] == len(present)
+    assert result["pixel_accuracy"] == pytest.approx(right / scored)
+    assert (tmp_path / "out" / "confusion.png").stat().st_size > 1000
+
+
+def test_the_loss_is_that_of_all_scored_pixels(make_task, make_data, make_trainer, tmp_path):
+    data, task = make_data(), make_task()
+    result = evaluate(task, data, make_trainer, EvaluationWriter(tmp_path / "out", "test", "full"))
+    task.eval()
+    samples = [sample for batch in data.eval_dataloader("test") for sample in batch]
+    logits = torch.cat([task.predict_logits(sample).flatten(1) for sample in samples], dim=1)
+    mask = torch.cat([sample["mask"].flatten() for sample in samples])
+    assert result["loss"] == pytest.approx(
+        torch.nn.functional.cross_entropy(logits.T, mask, ignore_index=9).item(), rel=1e-5
+    )
+
+
+def test_outside_the_central_window_nothing_is_predicted(make_task, make_data, make_trainer, tmp_path):
+    data, task = make_data(crop_size=10, protocol="center_crop"), make_task()
+    result = evaluate(task, data, make_trainer, EvaluationWriter(tmp_path / "out", "test", "center_crop"))
+    assert result["protocol"] == "center_crop"
+    inside = np.zeros((24, 24), bool)
+    inside[7:17, 7:17] = True
+    for path in sorted((tmp_path / "out" / "predictions").iterdir()):
+        preds = np.asarray(Image.open(path))
+        assert (preds[~inside] == 255).all() and (preds[inside] < 9).all()
+        assert Image.open(tmp_path / "out" / "overlays" / path.name).size == (10, 10)
+    with np.load(tmp_path / "out" / "confusion.npz") as archive:
+        masks = [data.source.read("test", index)[1][inside] for index in range(5)]
+        assert archive["confusion"].sum((1, 2)).tolist() == [int((mask != 9).sum()) for mask in masks]
+
+
+def test_predictions_have_the_label_s_size_where_the_image_is_shrunk(make_task, make_data, make_trainer, tmp_path):
+    writer = EvaluationWriter(tmp_path / "out", "test", "full", overlays=False)
+    evaluate(make_task(), make_data(resize=10, crop_size=10), make_trainer, writer)
+    assert {Image.open(path).size for path in Path(tmp_path / "out" / "predictions").iterdir()} == {(24, 24)}
+    assert not (tmp_path / "out" / "overlays").exists()
