@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from run_folders import make_run, random_confusion  # noqa: F401 (a fixture)
 
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.stamp import cores
 
-# Each process of a parallel run has its share of the cores; before torch is imported.
+# Each process of a parallel run, and what it starts, has its share of the cores.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // WORKERS))
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 keep_freed_memory()
 
 ROOT = Path(__file__).resolve().parents[1]

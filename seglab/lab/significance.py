@@ -50,7 +50,8 @@ class Estimate:
 
     Attributes:
         value: the estimate.
-        bias: of it, from the bootstrap: mIoU of few images is a little too low, since a ratio of sums bends.
+        bias: of a score, from the bootstrap: mIoU of few images is a little too low, since a ratio of sums bends. That
+            of a difference is none: what bends both scores cancels, and an estimate of the rest would be noise.
         num_images: number of images N.
         images: variance of the images' own part; where no configuration has several seeds, of all that images do.
         seeds: of each configuration with several seeds.
@@ -190,7 +191,8 @@ def estimate(
             mixed = max(float(apart), 0.0) / (count - 1) / count
             seeds.append(SeedVariance(float(scores[own].var(ddof=1)) / count, mixed, count))
         start += count
-    value, bias = float(weights @ scores), float(weights @ (resampled.mean(0) - scores))
+    value = float(weights @ scores)
+    bias = float(weights @ (resampled.mean(0) - scores)) if len(groups) == 1 else 0.0
     images = float(weights @ covariance @ weights) - sum(part.mixed for part in seeds)
     alone = left_out[:, columns] @ weights
     squares = (alone - alone.mean()) ** 2
