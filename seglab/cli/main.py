@@ -12,6 +12,7 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # before Hydra: else a failing i
 COMMANDS = {
     "train": "train a network, test it and write its run folder (python train.py)",
     "evaluate": "score a run folder again (python evaluate.py)",
+    "predict": "predict photographs that have no label: masks, overlays, probabilities",
     "stats": "mean, std, area and inverse-area weight of each class of a training split",
     "crop": "write the five-crop dataset of a dataset",
     "rerun": "repeat a run and say whether its result is the same",

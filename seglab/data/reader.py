@@ -90,13 +90,20 @@ class Reader:
 
     def _read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         image, mask = self.source.read(self.split, i)
-        height, width = _resized(np.array([image.shape[:2]]), self.resize)[0].tolist()
-        if (height, width) != image.shape[:2]:
-            shrinks = height < image.shape[0]
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-            if not self.keep_mask_size:
-                mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        size = image.shape[:2]
+        image = resize_image(image, self.resize)
+        if image.shape[:2] != size and not self.keep_mask_size:
+            mask = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         return image, mask
+
+
+def resize_image(image: np.ndarray, shorter_side: int | None) -> np.ndarray:
+    """Returns an image uint8 (h, w, 3) with its shorter side brought to a length in pixels; none leaves its size."""
+    height, width = _resized(np.array([image.shape[:2]]), shorter_side)[0].tolist()
+    if (height, width) == image.shape[:2]:
+        return image
+    shrinks = height < image.shape[0]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def _resized(sizes: np.ndarray, shorter_side: int | None) -> np.ndarray:

@@ -29,10 +29,10 @@ def save_mask(mask: np.ndarray, path: Path, num_classes: int) -> None:
 
 def overlay(image: np.ndarray, mask: np.ndarray, num_classes: int, opacity: float = 0.5) -> np.ndarray:
     """Returns the photograph uint8 (h, w, 3) with every class but the first laid over it in its colour."""
-    colors = palette(num_classes)[mask]
-    shown = (mask > 0) & (mask < num_classes)
-    blended = (image * (1 - opacity) + colors * opacity).astype(np.uint8)
-    return np.where(shown[..., None], blended, image)
+    blended = np.array(Image.blend(Image.fromarray(image), Image.fromarray(palette(num_classes)[mask]), opacity))
+    left = (mask == 0) | (mask >= num_classes)
+    blended[left] = image[left]
+    return blended
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

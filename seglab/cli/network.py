@@ -1,0 +1,109 @@
+"""Networks of finished runs, ready to predict: one, or the mean of several."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch.nn import functional as F
+
+from seglab.cli.build import build_model, resolve_precision
+from seglab.cli.resolvers import register_resolvers
+from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
+from seglab.data.reader import resize_image
+from seglab.errors import InputError
+from seglab.models import Segmenter
+from seglab.task.inference import Inference, enlarged_preds
+
+
+@dataclass(frozen=True)
+class Network:
+    """What predicts a photograph.
+
+    Attributes:
+        inference: the networks, on their device.
+        class_names: names of the classes.
+        resize: length in pixels that a photograph's shorter side is brought to before; none leaves its size.
+        in_bf16: whether convolutions run in bfloat16.
+    """
+
+    inference: Inference
+    class_names: list[str]
+    resize: int | None
+    in_bf16: bool
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray, with_probabilities: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns preds uint8 (h, w) of an image uint8 (h, w, 3), and where asked for float16 (num_classes, h, w)."""
+        size = image.shape[:2]
+        resized = torch.from_numpy(resize_image(image, self.resize).transpose(2, 0, 1))
+        preds, probabilities = np.empty(size, np.uint8), None
+        if with_probabilities:
+            probabilities = np.empty((len(self.class_names), *size), np.float16)
+        device = next(self.inference.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.in_bf16):
+            bands = self.inference.bands(resized)
+            if resized.shape[1:] != size:
+                whole = torch.cat([logits for _, logits in bands], dim=1)
+                if not with_probabilities:
+                    return enlarged_preds(whole, size).cpu().numpy(), None
+                bands = [(0, F.interpolate(whole[None], size, mode="bilinear", align_corners=False)[0])]
+            for top, logits in bands:
+                rows = slice(top, top + logits.shape[1])
+                preds[rows] = logits.argmax(0).to(torch.uint8).cpu().numpy()
+                if probabilities is not None:
+                    probabilities[:, rows] = logits.softmax(0).half().cpu().numpy()
+        return preds, probabilities
+
+
+def load_network(runs: Sequence[Path], options: Namespace) -> Network:
+    """Loads the checkpoints of runs of the same classes.
+
+    Args:
+        runs: their folders.
+        options: checkpoint, device, flip, scales, window and overlap.
+
+    Raises:
+        InputError: A checkpoint cannot be read, the runs have other classes or sizes, or an option is out of range.
+    """
+    register_resolvers()
+    configs = [load_config(run) for run in runs]
+    for run, config in zip(runs[1:], configs[1:], strict=True):
+        for key in ("class_names", "resize"):
+            if config.data[key] != configs[0].data[key]:
+                raise InputError(f"{run} and {runs[0]} have another data.{key}: their mean makes no sense")
+    models = [load_model(run, config, options.checkpoint) for run, config in zip(runs, configs, strict=True)]
+    accelerator = "auto" if options.device == "auto" else options.device.split(":")[0]
+    precision = resolve_precision(configs[0].trainer.precision, accelerator)
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        inference = (
+            Inference(models, options.flip, options.scales, options.window or None, options.overlap).to(device).eval()
+        )
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise InputError(str(error).splitlines()[0]) from None
+    data = configs[0].data
+    return Network(inference, list(data.class_names), data.resize, precision == "bf16-mixed")
+
+
+def load_model(run: Path, config: DictConfig, checkpoint: str) -> Segmenter:
+    """Returns a run's network with the weights of a checkpoint.
+
+    Raises:
+        InputError: There is no such checkpoint, or it is of another network.
+    """
+    path = checkpoint_path(run, checkpoint)
+    state = load_checkpoint(path).get("state_dict", {})
+    model = build_model(config, [0.0] * 3, [1.0] * 3)
+    try:
+        model.load_state_dict(
+            {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+        )
+    except RuntimeError as error:
+        raise InputError(f"{path} is not of this run's network: {str(error).splitlines()[0]}") from None
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,176 @@
+"""`seglab predict RUN PHOTO|FOLDER ... -o OUT`: the classes of photographs that have no label."""
+
+import csv
+import sys
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seglab.cli.command_line import CommandParser
+from seglab.cli.mistakes import told_in_a_line
+from seglab.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from seglab.cli.network import Network
+
+DESCRIPTION = """\
+Predicts the class of every pixel of photographs with a run's best checkpoint, or with the mean of several runs.
+Photographs are read as training reads them (any size and usual format, EXIF orientation applied) and resized as the
+run's were.
+
+OUT holds masks/ (palette PNG of class indices, at the photograph's own size), overlays/, predictions.csv with the share
+of each class, and probabilities/ where asked for. A file that cannot be read is listed, and the others go on."""
+WINDOW = 1024
+EXAMPLES = """\
+examples:
+  seglab predict runs/2026-01-31/12-00-00-abcdef photos -o out
+  seglab predict RUN RUN photos -o out --flip --scales 0.75,1,1.25
+  seglab predict RUN large.tif -o out --window 512 --overlap 0.25
+
+exit status: 0 all predicted; 1 some files could not be read; 2 a mistake, nothing was predicted
+"""
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".avif"}
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake ends in one line and status 2."""
+    with told_in_a_line("train"):
+        raise SystemExit(predict(parser().parse_intermixed_args()))
+
+
+def parser() -> CommandParser:
+    """Returns the command's options."""
+    made = CommandParser("predict", DESCRIPTION, EXAMPLES)
+    made.add_argument("paths", nargs="+", type=Path, metavar="RUN|PHOTO|FOLDER",
+                      help="one or more run folders, then photographs, or folders of them")  # fmt: skip
+    made.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
+    made.add_argument("--checkpoint", default="best", help="best (default) or last")
+    made.add_argument("--flip", action="store_true", help="mean with the mirrored photograph")
+    made.add_argument("--scales", type=factors, default=(1.0,), help="mean over these sizes, such as 0.75,1,1.25 (1)")
+    made.add_argument("--window", type=int, default=WINDOW, metavar="PIXELS", help="larger photographs go through in "
+                      f"windows of this side, which bounds the memory ({WINDOW}); 0: always whole")  # fmt: skip
+    made.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows (0.5)")
+    made.add_argument("--probabilities", action="store_true", help="write float16 (classes, h, w) of each, too")
+    made.add_argument("--no-overlays", action="store_true", help="write no overlays")
+    made.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 ...")
+    return made
+
+
+def factors(word: str) -> tuple[float, ...]:
+    """Returns numbers between commas.
+
+    Raises:
+        ArgumentTypeError: One of them is no factor.
+    """
+    try:
+        values = tuple(map(float, word.split(",")))
+    except ValueError:
+        values = ()
+    if not values or not all(0 < value <= 8 for value in values):
+        raise ArgumentTypeError(f"{word} are no factors: give numbers above 0 and up to 8, such as 0.75,1,1.25")
+    return values
+
+
+def predict(arguments: Namespace) -> int:
+    """Predicts every photograph and says where the result is; returns the exit status.
+
+    Raises:
+        InputError: There is no run or no photograph, the runs do not go together, or OUT cannot be written.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    runs = [path for path in arguments.paths if (path / ".hydra").is_dir()]
+    photographs = dict(named(find_photographs([path for path in arguments.paths if path not in runs])))
+    if not runs:
+        raise InputError("no run folder is given: seglab predict RUN PHOTO|FOLDER ... -o OUT")
+    if not photographs:
+        raise InputError("no photograph is given: name files, or folders that hold some")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise InputError(f"-o {arguments.out}: is a file; give a folder")
+    from seglab.cli.network import load_network
+
+    network = load_network(runs, arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    console, faults = Console(stderr=True), []
+    with (arguments.out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["photograph", "mask", "height", "width", *network.class_names])
+        for name, path in track(photographs.items(), "Predicting", console=console, disable=not console.is_terminal):
+            try:
+                preds = predict_one(network, path, name, arguments)
+            except InputError as error:
+                faults.append(str(error))
+                continue
+            table.writerow([path, f"masks/{name}.png", *preds.shape, *shares(preds, len(network.class_names))])
+    for fault in faults:
+        print(f"skipped: {fault}", file=sys.stderr)
+    print(f"{arguments.out}: {len(photographs) - len(faults)} of {len(photographs)} photographs predicted")
+    return 1 if faults else 0
+
+
+def find_photographs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yields each photograph and its place below the folder that was named, folders with all that they hold.
+
+    Raises:
+        InputError: A path does not exist.
+    """
+    for path in paths:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            yield from ((file, file.relative_to(path)) for file in files)
+        elif path.exists():
+            yield path, Path(path.name)
+        else:
+            raise InputError(f"{path} does not exist: give a run folder, a photograph or a folder of photographs")
+
+
+def named(photographs: Iterator[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
+    """Yields a name for each photograph: its place without the suffix, with it where two would be called the same."""
+    taken: set[str] = set()
+    for path, place in photographs:
+        names = (str(place.with_suffix("")), str(place), *(f"{place}-{number}" for number in range(2, 10_000)))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        yield name, path
+
+
+def predict_one(network: "Network", path: Path, name: str, arguments: Namespace) -> "np.ndarray":
+    """Writes what a photograph holds, and returns its preds uint8 (h, w).
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    from PIL import Image
+
+    from seglab.data.files import read_image
+    from seglab.task.pictures import overlay, save_mask
+
+    image = read_image(path)
+    num_classes = len(network.class_names)
+    preds, probabilities = network.predict(image, arguments.probabilities)
+    save_mask(preds, made(arguments.out / "masks" / f"{name}.png"), num_classes)
+    if not arguments.no_overlays:
+        picture = Image.fromarray(overlay(image, preds, num_classes))
+        picture.save(made(arguments.out / "overlays" / f"{name}.jpg"), quality=90)
+    if probabilities is not None:
+        import numpy as np
+
+        np.save(made(arguments.out / "probabilities" / f"{name}.npy"), probabilities)
+    return preds
+
+
+def made(path: Path) -> Path:
+    """Returns a path whose folder exists."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def shares(preds: "np.ndarray", num_classes: int) -> list[Any]:
+    """Returns the share of each class in preds (h, w), in [0, 1]."""
+    import numpy as np
+
+    return [round(count / preds.size, 6) for count in np.bincount(preds.ravel(), minlength=num_classes).tolist()]

@@ -1,0 +1,135 @@
+"""`seglab predict`: photographs of any kind become masks, and what cannot be read is said."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from seglab.cli.resolvers import register_resolvers
+
+
+@pytest.fixture(scope="module")
+def photographs(trained, tmp_path_factory):
+    """The test images of a run, as files."""
+    folder = tmp_path_factory.mktemp("photographs")
+    register_resolvers()
+    source = instantiate(OmegaConf.load(trained / ".hydra" / "config.yaml").data.source, _convert_="all")
+    for place, name in enumerate(source.names("test")):
+        Image.fromarray(source.read("test", place)[0]).save(folder / f"{name}.png")
+    return folder
+
+
+def test_masks_are_those_of_the_evaluation(call, trained, photographs, tmp_path):
+    out = tmp_path / "out"
+    status, said, err = call("predict", trained, photographs, "-o", out)
+    assert (status, err) == (0, "") and said == f"{out}: 4 of 4 photographs predicted\n"
+    for path in (trained / "evaluation" / "test" / "predictions").iterdir():
+        expected, found = Image.open(path), Image.open(out / "masks" / path.name)
+        assert found.mode == "P" and found.getpalette() == expected.getpalette()
+        assert np.array_equal(np.asarray(found), np.asarray(expected))
+    assert len(list((out / "overlays").iterdir())) == 4 and not (out / "probabilities").exists()
+    with (out / "predictions.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][:5] == ["photograph", "mask", "height", "width", "background"] and len(rows) == 5
+    for row in rows[1:]:
+        mask = np.asarray(Image.open(out / row[1]))
+        assert (int(row[2]), int(row[3])) == mask.shape
+        assert [float(share) for share in row[4:]] == pytest.approx([(mask == k).mean() for k in range(9)], abs=1e-6)
+
+
+def test_any_photograph_goes_and_a_bad_one_is_skipped(call, trained, tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 40, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.fromarray(pixels).save(photos / "turned.jpg", exif=exif)
+    Image.fromarray(pixels[..., 0]).save(photos / "turned.png")
+    Image.fromarray(pixels[:1, :1]).save(photos / "more" / "dot.tif")
+    (photos / "broken.jpg").write_bytes(b"no photograph")
+    (photos / "notes.txt").write_text("no photograph either")
+    out = tmp_path / "out"
+    status, said, err = call("predict", trained, photos, photos / "turned.png", "-o", out, "--no-overlays")
+    assert status == 1 and said.endswith("4 of 5 photographs predicted\n")
+    assert err.startswith(f"skipped: {photos / 'broken.jpg'}: ") and err.count("\n") == 1
+    sizes = {str(path.relative_to(out / "masks")): Image.open(path).size for path in (out / "masks").rglob("*.png")}
+    assert sizes == {
+        "turned.png": (23, 40),
+        "turned.png.png": (40, 23),
+        "turned.png-2.png": (40, 23),
+        "more/dot.png": (1, 1),
+    }
+    assert not (out / "overlays").exists()
+
+
+def test_several_runs_augmentation_and_probabilities(call, trained, photographs, tmp_path):
+    out = tmp_path / "out"
+    words = ["--flip", "--scales", "0.75,1", "--window", "20", "--probabilities"]
+    status, _, err = call("predict", trained, trained, photographs, "-o", out, *words)
+    assert (status, err) == (0, "")
+    for path in (out / "probabilities").iterdir():
+        probabilities = np.load(path)
+        assert probabilities.dtype == np.float16 and probabilities.shape == (9, 32, 32)
+        assert probabilities.astype(np.float64).sum(0) == pytest.approx(np.ones((32, 32)), abs=5e-3)
+        mask = np.asarray(Image.open(out / "masks" / f"{path.stem}.png"))
+        best = np.take_along_axis(probabilities, mask[None].astype(np.int64), 0)[0]
+        assert (best >= probabilities.max(0) - 1e-3).all()
+
+
+def test_a_shrunk_photograph_is_predicted_at_its_own_size(call, trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    config.data.resize = 16
+    OmegaConf.save(config, run / ".hydra" / "config.yaml")
+    Image.fromarray(np.zeros((40, 64, 3), np.uint8)).save(tmp_path / "photo.png")
+    for words in ([], ["--probabilities"]):
+        status, _, err = call("predict", run, tmp_path / "photo.png", "-o", tmp_path / "out", *words)
+        assert (status, err) == (0, "") and Image.open(tmp_path / "out" / "masks" / "photo.png").size == (64, 40)
+    assert np.load(tmp_path / "out" / "probabilities" / "photo.npy").shape == (9, 40, 64)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{photos}"], "no run folder is given"),
+        (["{run}"], "no photograph is given"),
+        (["{run}", "{tmp}/nothing.jpg"], "nothing.jpg does not exist"),
+        (["{run}", "{photos}", "--scales", "0,1"], "argument --scales: 0,1 are no factors"),
+        (["{run}", "{photos}", "--overlap", "1"], "overlap=1.0: give a share"),
+        (["{run}", "{photos}", "--device", "warp"], "warp"),
+        (["{run}", "{photos}", "--checkpoint", "beast"], "checkpoint=beast"),
+        (["{run}", "{other}", "{photos}"], "have another data.class_names"),
+        (["{run}", "{photos}", "-o", "{file}"], "is a file; give a folder"),
+    ],
+)
+def test_a_mistake_is_one_line(call, trained, photographs, tmp_path, words, message):
+    other, file = tmp_path / "other", tmp_path / "file"
+    shutil.copytree(trained, other)
+    config = json.loads(json.dumps(OmegaConf.to_container(OmegaConf.load(other / ".hydra" / "config.yaml"))))
+    config["data"]["class_names"] = [f"class {k}" for k in range(9)]
+    OmegaConf.save(config, other / ".hydra" / "config.yaml")
+    file.write_text("")
+    words = [word.format(run=trained, photos=photographs, tmp=tmp_path, other=other, file=file) for word in words]
+    status, out, err = call("predict", *words, *([] if "-o" in words else ["-o", tmp_path / "out"]))
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ") and message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photograph_of_24_megapixels_takes_less_than_2_gb(trained, tmp_path, environment):
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((6000, 4000)).save(tmp_path / "large.jpg")
+    command = [sys.executable, "-m", "seglab", "predict", trained, tmp_path / "large.jpg", "-o", tmp_path / "out"]
+    process = subprocess.Popen(list(map(str, command)), env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0 and usage.ru_maxrss < 2 * 2**20  # KiB
+    assert Image.open(tmp_path / "out" / "masks" / "large.png").size == (6000, 4000)

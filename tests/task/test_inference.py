@@ -1,0 +1,102 @@
+"""Test-time augmentation, sliding windows and means of networks, against what a few lines of torch say."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from seglab.task.inference import Inference, enlarged_preds
+
+
+class Colors(nn.Module):
+    """Logits of each pixel on its own: windows cannot change them."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        nn.init.normal_(self.conv.weight, 0, 3, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, image):
+        return self.conv(image.float() / 255)
+
+
+class Neighbours(nn.Sequential):
+    """Logits that see 9 x 9 pixels."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        convolutions = [nn.Conv2d(a, b, 3, padding=1) for a, b in ((3, 8), (8, 8), (8, 8), (8, 4))]
+        super().__init__(*[layer for conv in convolutions for layer in (conv, nn.ReLU())][:-1])
+
+    def forward(self, image):
+        return super().forward(image.float() / 255)
+
+
+@pytest.fixture
+def image():
+    return torch.randint(0, 256, (3, 50, 71), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_one_network_and_the_whole_image_are_its_own_logits(image):
+    model = Neighbours()
+    assert torch.equal(Inference([model])(image), model(image[None])[0])
+
+
+@pytest.mark.parametrize("overlap", [0, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("window", [1, 7, 16, 50, 70])
+def test_windows_cover_every_pixel_once_in_all(image, window, overlap):
+    model = Colors()
+    found = Inference([model], window=window, overlap=overlap)
+    torch.testing.assert_close(found(image), model(image[None])[0], rtol=1e-4, atol=1e-5)
+    tops = [(top, band.shape[1]) for top, band in found.bands(image)]
+    assert [top for top, _ in tops] == [sum(rows for _, rows in tops[:place]) for place in range(len(tops))]
+    assert sum(rows for _, rows in tops) == 50 and max(rows for _, rows in tops) <= window
+
+
+def test_where_a_window_sees_enough_it_agrees_with_the_whole(image):
+    model = Neighbours()
+    whole, windows = model(image[None])[0], Inference([model], window=32)(image)
+    agree = (whole.argmax(0) == windows.argmax(0)).float().mean()
+    assert 0.97 < agree  # what differs lies near the borders of windows, where padding is seen
+    assert not torch.equal(whole, windows)
+
+
+def test_an_image_within_the_window_goes_through_whole(image):
+    model = Neighbours()
+    assert torch.equal(Inference([model], window=71)(image), model(image[None])[0])
+
+
+def test_a_flip_is_the_mean_of_probabilities(image):
+    model = Neighbours()
+    mirrored = model(image[None].flip(-1)).flip(-1)
+    expected = (model(image[None]).softmax(1) + mirrored.softmax(1)) / 2
+    torch.testing.assert_close(Inference([model], flip=True)(image).softmax(0), expected[0])
+
+
+def test_scales_and_networks_are_the_mean_of_probabilities(image):
+    models = [Neighbours(), Colors(1)]
+    small = F.interpolate(image[None].float(), (25, 36), mode="bilinear", antialias=True)
+    passes = [model(image[None]) for model in models]
+    passes += [F.interpolate(model(small), (50, 71), mode="bilinear") for model in models]
+    expected = torch.stack([logits.softmax(1) for logits in passes]).mean(0)[0]
+    torch.testing.assert_close(Inference(models, scales=(1.0, 0.5))(image).softmax(0), expected)
+
+
+def test_enlarged_preds_are_those_of_enlarged_logits():
+    logits = torch.randn(5, 13, 17, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(logits[None], (40, 33), mode="bilinear")[0].argmax(0)
+    assert torch.equal(enlarged_preds(logits, (40, 33)).long(), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": ()}, "scales"),
+        ({"scales": (0.0,)}, "scales"),
+        ({"window": 0}, "window=0"),
+        ({"overlap": 1.0}, "overlap=1.0"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        Inference([Colors()], **options)
