@@ -71,7 +71,9 @@ def test_command_runs(line, place, call, trained):
             config = place / "sweep" / f"seed={seed}" / ".hydra" / "resolved.json"
             config.write_text(json.dumps(json.loads(config.read_text()) | {"seed": seed}))
     words = [word.replace("SWEEP", str(place / "sweep")) for word in words]
-    words = [place / word if word in ("comparison.md", "report.html") else word for word in words]
+    words = [
+        place / word if word in ("comparison.md", "report.html", "photos", "predictions") else word for word in words
+    ]
     words = [str(word).replace("RUN", str(run)).replace("=VOC", f"={place / 'VOC'}") for word in words]
     words = [word.replace("root=photos", f"root={root}").replace("crops", str(place / "crops")) for word in words]
     words = [word for word in words if not word.startswith("trainer.max_epochs")] + (
@@ -89,6 +91,8 @@ def test_command_runs(line, place, call, trained):
         assert (run / "summary.json").read_text().count('"status": "finished"') == 1
     elif first == "stats":
         assert all(name in out for name in ("background", "cat", "dog"))
+    elif words[0] == "predict":
+        assert len(list((place / "predictions" / "masks").rglob("*.png"))) == 24  # photographs and masks alike
     elif first == "crop":
         assert len(list((place / "crops" / "images" / "train").iterdir())) % 5 == 0
 

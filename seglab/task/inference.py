@@ -1,5 +1,6 @@
 """From images to logits at any size: test-time augmentation, sliding windows, and the mean of several networks."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -7,19 +8,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LEAST_PROBABILITY = 1e-12
+_STEEPNESS = 6  # of the weights of a window: it is trusted in its middle, where it sees as much as the whole image does
 
 
 class Inference(nn.Module):
     """What an image goes through when it is scored or predicted; plain by default: one network, the whole image.
 
     With several networks, scales or a flip the result is the mean of their probabilities. Images larger than `window`
-    go through in windows that overlap, each weighted by a wave that falls towards its borders, where it knows least.
+    go through in windows that overlap, each weighted by a wave that falls towards its borders, where it sees least.
 
     Args:
         models: Each maps images (b, 3, h, w), 0 to 255, to logits (b, num_classes, h, w).
         flip: Whether the mirrored image counts, too.
         scales: Factors that the image is resized by before it goes through the networks.
-        window: Side in pixels of a window; none for whole images.
+        window: Side in pixels of a window, rounded up to the networks' stride; none for whole images.
         overlap: Share of a window's side that it has in common with the next, at least.
 
     Raises:
@@ -68,29 +70,34 @@ class Inference(nn.Module):
         if self.window is None or max(height, width) <= self.window:
             yield 0, self._logits(self._scores(image))
             return
-        tops, lefts = self._starts(height), self._starts(width)
-        rows, columns = min(self.window, height), min(self.window, width)
-        weight = _bump(rows)[:, None] * _bump(columns)[None, :]  # (rows, columns)
+        tops, lefts = self._places(height), self._places(width)
+        rows = tops[0].stop
         sums = totals = torch.empty(0)
-        for top, below in zip(tops, [*tops[1:], height], strict=True):
-            for left in lefts:
-                scores = self._scores(image[:, top : top + rows, left : left + columns])
+        for vertical, below in zip(tops, [*(each.start for each in tops[1:]), height], strict=True):
+            for horizontal in lefts:
+                scores = self._scores(image[:, vertical, horizontal])
                 if not len(sums):
                     sums, totals = scores.new_zeros(len(scores), rows, width), scores.new_zeros(rows, width)
-                    weight = weight.to(scores.device)
-                sums[:, :, left : left + columns] += scores * weight
-                totals[:, left : left + columns] += weight
-            done = below - top  # no later window reaches these rows
-            yield top, self._logits(sums[:, :done] / totals[:done])
+                weight = _wave(vertical, height)[:, None] * _wave(horizontal, width)
+                weight = weight.to(scores.device)
+                sums[:, : len(weight), horizontal] += scores * weight
+                totals[: len(weight), horizontal] += weight
+            done = below - vertical.start  # no later window reaches these rows
+            yield vertical.start, self._logits(sums[:, :done] / totals[:done])
             for held in (sums, totals):  # a row at a time, since the two parts may overlap
                 for row in range(rows):
                     held[..., row, :] = held[..., row + done, :] if row + done < rows else 0
 
-    def _starts(self, length: int) -> list[int]:
-        """Returns where windows start along a side: evenly, the first and the last at its ends."""
-        last = max(length - self.window, 0)
-        steps = -(-last // max(1, int(self.window * (1 - self.overlap))))
-        return [round(step * last / max(steps, 1)) for step in range(steps + 1)]
+    def _places(self, length: int) -> list[slice]:
+        """Returns where windows lie along a side.
+
+        They start at multiples of the networks' stride: their features lie on the grid of the whole image's.
+        """
+        stride = math.lcm(*(getattr(model, "stride", 1) for model in self.models))
+        window = -(-self.window // stride) * stride
+        step = max(int(window * (1 - self.overlap)) // stride * stride, stride)
+        last = -(-max(length - window, 0) // stride) * stride
+        return [slice(start, min(start + window, length)) for start in [*range(0, last, step), last]]
 
     def _logits(self, scores: Tensor) -> Tensor:
         return scores if self.is_plain else scores.clamp_min(_LEAST_PROBABILITY).log()
@@ -133,6 +140,11 @@ def _resized(image: Tensor, scale: float) -> Tensor:
     return F.interpolate(image.float(), size, mode="bilinear", align_corners=False, antialias=scale < 1)
 
 
-def _bump(length: int) -> Tensor:
-    """Returns weights (length,) that rise from the ends to the middle as half a cosine wave, and are never 0."""
-    return torch.sin((torch.arange(length) + 0.5) * (torch.pi / length)) ** 2 + 1e-3
+def _wave(place: slice, length: int) -> Tensor:
+    """Returns weights of a window's rows or columns that fall to nearly 0 towards its ends, but not at the image's."""
+    position = (torch.arange(place.stop - place.start) + 0.5) / (place.stop - place.start)
+    if place.start == 0:
+        position = position.clamp_min(0.5)
+    if place.stop == length:
+        position = position.clamp_max(0.5)
+    return torch.sin(position * torch.pi) ** _STEEPNESS + 1e-4
