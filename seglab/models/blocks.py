@@ -3,6 +3,7 @@
 A block is any callable `block(in_channels, out_channels) -> nn.Module`; encoders and decoders receive one.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
@@ -32,8 +33,21 @@ def conv_norm(
     return nn.Sequential(conv) if norm_layer is None else nn.Sequential(conv, norm_layer(out_channels))
 
 
+class GroupNorm(nn.GroupNorm):
+    """Normalisation within each image, over groups of channels (Wu and He 2018, arXiv:1803.08494).
+
+    Args:
+        channels: Width of the input.
+        groups: The most groups; fewer where the width is no multiple of twice as many, so that a group has two
+            channels at least: one alone on a map of 1x1 has no deviation.
+    """
+
+    def __init__(self, channels: int, groups: int = 32) -> None:
+        super().__init__(max(1, math.gcd(channels, 2 * groups) // 2), channels)
+
+
 class ConvBlock(nn.Sequential):
-    """Repeats [Conv3x3-Norm-ReLU] `depth` times; the first convolution changes the width.
+    """Repeats [Conv-Norm-ReLU] `depth` times; the first convolution changes the width.
 
     The double convolution of U-Net (Ronneberger et al. 2015, arXiv:1505.04597), with 'same' padding and, where it is
     asked for, batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167).
@@ -43,6 +57,7 @@ class ConvBlock(nn.Sequential):
         out_channels: Width of the output.
         depth: Number of convolutions, at least 1.
         norm_layer: Called with the width to make each norm, such as `nn.BatchNorm2d`; none if None.
+        kernel_size: Side of the kernels.
 
     Raises:
         ValueError: If `depth` is below 1.
@@ -54,12 +69,13 @@ class ConvBlock(nn.Sequential):
         out_channels: int,
         depth: int = 1,
         norm_layer: Callable[[int], nn.Module] | None = None,
+        kernel_size: int = 3,
     ) -> None:
         if depth < 1:
             raise ValueError(f"a block needs a depth of at least 1, got {depth}")
         layers: list[nn.Module] = []
         for channels in [in_channels] + [out_channels] * (depth - 1):
-            layers += [*conv_norm(channels, out_channels, 3, norm_layer), nn.ReLU(inplace=True)]
+            layers += [*conv_norm(channels, out_channels, kernel_size, norm_layer), nn.ReLU(inplace=True)]
         super().__init__(*layers)
 
 
@@ -92,3 +108,47 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (b, in_channels, h, w) to (b, out_channels, h, w)."""
         return self.activation(self.body(x) + self.shortcut(x))
+
+
+class SqueezeExcite(nn.Module):
+    """Weights every channel by what the whole map holds (Hu et al. 2017, arXiv:1709.01507).
+
+    Args:
+        channels: Width of the input and of the output.
+        reduction: How many times fewer channels the weights are computed in.
+        spatial: Adds the map with every pixel weighted by its channels: scSE (Roy et al. 2018, arXiv:1803.02579).
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, spatial: bool = False) -> None:
+        super().__init__()
+        squeezed = max(1, channels // reduction)
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, squeezed, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Sigmoid(),
+        )
+        self.spatial = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.Sigmoid()) if spatial else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (b, channels, h, w) to the same shape."""
+        excited = x * self.channel(x)
+        return excited if self.spatial is None else excited + x * self.spatial(x)
+
+
+class SqueezeExciteBlock(nn.Sequential):
+    """A `ConvBlock` and a `SqueezeExcite` of its output; the arguments are theirs."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 1,
+        norm_layer: Callable[[int], nn.Module] | None = None,
+        reduction: int = 16,
+        spatial: bool = False,
+    ) -> None:
+        super().__init__(
+            ConvBlock(in_channels, out_channels, depth, norm_layer), SqueezeExcite(out_channels, reduction, spatial)
+        )

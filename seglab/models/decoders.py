@@ -1,7 +1,8 @@
-"""Decoders: from an encoder's features back to its first feature's resolution.
+"""Decoders: from an encoder's features to one map of features.
 
 A decoder is any module built with the encoder's `channels` and `strides`, whose forward maps the features to
-(b, out_channels, h, w) at the resolution of the first.
+(b, out_channels, h, w) at any resolution; the `Segmenter` enlarges the logits to the image's. Those of this file climb
+stage by stage to the resolution of the first feature.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,9 +36,26 @@ class DecoderStage(nn.Module):
         self.block = nn.Identity() if block is None else block(self.skip.out_channels, width)
         self.out_channels = self.skip.out_channels if block is None else width
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *skips: Tensor) -> Tensor:
         """Maps (b, in_channels, h, w) and the skip (b, skip_channels, H, W) to (b, out_channels, H, W), H = scale h."""
-        return self.block(self.skip(self.upsample(x), skip))
+        return self.block(self.skip(self.upsample(x), *skips))
+
+
+def widths_and_scales(strides: Sequence[int], widths: Sequence[int], width: float) -> list[tuple[int, int]]:
+    """Returns the width and the upsampling of every decoder stage, deep to shallow.
+
+    Widths are counted from the shallow end, so that those of a deep encoder's decoder serve a shallower encoder, too.
+
+    Raises:
+        ValueError: If there are fewer widths than stages, or a stride is no multiple of the one before.
+    """
+    steps = list(zip(strides, strides[1:], strict=False))
+    if len(widths) < len(steps):
+        raise ValueError(f"an encoder of {len(strides)} features needs {len(steps)} decoder widths, got {list(widths)}")
+    if any(deep % shallow for shallow, deep in steps):
+        raise ValueError(f"each stride must be a multiple of the one before, got {list(strides)}")
+    scales = [deep // shallow for shallow, deep in reversed(steps)]
+    return list(zip(scale_widths(widths[len(widths) - len(steps) :], width), scales, strict=True))
 
 
 class ConvDecoder(nn.Module):
@@ -48,14 +66,14 @@ class ConvDecoder(nn.Module):
     Args:
         channels: Channels of the encoder's features, shallow to deep.
         strides: Strides of the encoder's features.
-        widths: Channels of the stages, deep to shallow; one fewer than features.
+        widths: Channels of the stages, deep to shallow; of more than there are stages, the last.
         width: Multiplier of every width.
         block: Makes a block from its input's and its output's width; no block after the merge if None.
         upsample: Makes the upsampling from its input's width, its output's width and its scale.
         skip: Makes the merge from the upsampled width and the skip's width.
 
     Raises:
-        ValueError: If the number of widths does not fit the features, or a stride is no multiple of the one before.
+        ValueError: If there are fewer widths than stages, or a stride is no multiple of the one before.
     """
 
     def __init__(
@@ -69,17 +87,10 @@ class ConvDecoder(nn.Module):
         skip: Callable[[int, int], nn.Module] = Concatenate,
     ) -> None:
         super().__init__()
-        if len(widths) != len(channels) - 1:
-            raise ValueError(
-                f"an encoder of {len(channels)} features needs {len(channels) - 1} decoder widths, got {list(widths)}"
-            )
-        if any(deep % shallow for shallow, deep in zip(strides, strides[1:], strict=False)):
-            raise ValueError(f"each stride must be a multiple of the one before, got {list(strides)}")
         self.stages = nn.ModuleList()
         self.out_channels = channels[-1]
-        for i, stage_width in enumerate(scale_widths(widths, width), start=1):
-            scale = strides[-i] // strides[-i - 1]
-            stage = DecoderStage(self.out_channels, channels[-i - 1], stage_width, scale, block, upsample, skip)
+        for i, (stage_width, scale) in enumerate(widths_and_scales(strides, widths, width), start=2):
+            stage = DecoderStage(self.out_channels, channels[-i], stage_width, scale, block, upsample, skip)
             self.stages.append(stage)
             self.out_channels = stage.out_channels
 
@@ -91,16 +102,16 @@ class ConvDecoder(nn.Module):
         return x
 
 
-class NoDecoder(nn.Upsample):
-    """Hands on the deepest feature, enlarged bilinearly where the encoder has shrunk it.
+class NoDecoder(nn.Module):
+    """Hands on the deepest feature.
 
     With a downsampling encoder this is FCN-32s without its learned enlargement (Long et al. 2014, arXiv:1411.4038).
     """
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int]) -> None:
-        super().__init__(scale_factor=strides[-1] // strides[0], mode="bilinear")
+        super().__init__()
         self.out_channels = channels[-1]
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps the encoder's features to (b, out_channels, h, w) at the first feature's resolution."""
-        return features[-1] if self.scale_factor == 1 else super().forward(features[-1])
+        """Returns the deepest feature, (b, out_channels, h, w)."""
+        return features[-1]

@@ -1,7 +1,7 @@
 """The whole network: from a uint8 image to the logits of every pixel."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +12,29 @@ from torch.utils.flop_counter import FlopCounterMode
 class Segmenter(nn.Module):
     """An encoder, a decoder and a 1x1 head, for images of any size from 1x1.
 
-    It scales, normalises and pads the image itself, so that training, evaluation and export cannot disagree.
+    It scales, normalises and pads the image itself, so that training, evaluation and export cannot disagree. Where the
+    decoder's output is smaller than the padded image, the logits are enlarged bilinearly.
+
+    Deep supervision (Lee et al. 2014, arXiv:1409.5185; with one weight of 0.4 at stride 16 that of PSPNet, Zhao et al.
+    2016, arXiv:1612.01105): features of the encoder get 1x1 heads of their own, which only run while training.
 
     Args:
         encoder: Maps an image to features, with `channels` and `strides`; its first stride is 1.
-        decoder: Maps the features to full resolution, with `out_channels`.
+        decoder: Maps the features to one of any resolution, with `out_channels`.
         num_classes: Width of the head.
         dropout: Probability of a zero in the deepest feature and in the decoder's output while training
             (Srivastava et al. 2014, JMLR 15).
         mean: Mean of each image channel, in [0, 1].
         std: Standard deviation of each image channel, in units of [0, 1].
+        auxiliary_weights: For each auxiliary head the stride of its feature, of several the deepest, and the weight of
+            its loss.
 
     Raises:
-        ValueError: If the encoder's first feature is not at full resolution, or a standard deviation is not positive.
+        ValueError: If the encoder's first feature is not at full resolution, a standard deviation or an auxiliary
+            weight is not positive, or the encoder has no feature of an auxiliary head's stride.
+
+    Attributes:
+        auxiliary_weights: Weights of the losses of the auxiliary logits, in their order.
     """
 
     def __init__(
@@ -35,6 +45,7 @@ class Segmenter(nn.Module):
         dropout: float = 0.0,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
+        auxiliary_weights: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
         if encoder.strides[0] != 1:
@@ -45,6 +56,18 @@ class Segmenter(nn.Module):
         self.decoder = decoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=1)
+        auxiliary_weights = auxiliary_weights or {}
+        if not set(auxiliary_weights) <= set(encoder.strides) or min(auxiliary_weights.values(), default=1) <= 0:
+            raise ValueError(
+                f"auxiliary weights must be positive, for strides among {sorted(set(encoder.strides))}, "
+                f"got {dict(auxiliary_weights)}"
+            )
+        self.auxiliary_weights = list(auxiliary_weights.values())
+        deepest = {stride: i for i, stride in enumerate(encoder.strides)}
+        self.auxiliary_features = [deepest[stride] for stride in auxiliary_weights]
+        self.auxiliary_heads = nn.ModuleList(
+            nn.Conv2d(encoder.channels[i], num_classes, kernel_size=1) for i in self.auxiliary_features
+        )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
 
@@ -53,12 +76,21 @@ class Segmenter(nn.Module):
         """Side in pixels of the square that an image is padded to a multiple of."""
         return max(self.encoder.strides)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Maps images (b, 3, h, w), uint8 or float in 0..255, to float32 logits (b, num_classes, h, w)."""
-        height, width = image.shape[-2:]
-        *skips, deepest = self.encoder(self.prepare(image))
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Maps images (b, 3, h, w), uint8 or float in 0..255, to float32 logits (b, num_classes, h, w).
+
+        While training with auxiliary heads, returns a list of the logits and those of each auxiliary head.
+        """
+        x = self.prepare(image)
+        padded, size = x.shape[-2:], image.shape[-2:]
+        features = self.encoder(x)
+        *skips, deepest = features
         x = self.dropout(self.decoder([*skips, self.dropout(deepest)]))
-        return self.head(x)[..., :height, :width].float()
+        logits = enlarge_and_crop(self.head(x), padded, size)
+        if not (self.training and self.auxiliary_heads):
+            return logits
+        auxiliary = zip(self.auxiliary_heads, self.auxiliary_features, strict=True)
+        return [logits, *(enlarge_and_crop(head(features[i]), padded, size) for head, i in auxiliary)]
 
     def prepare(self, image: Tensor) -> Tensor:
         """Normalises images (b, 3, h, w) in 0..255 and pads them at the right and the bottom to the stride.
@@ -70,6 +102,13 @@ class Segmenter(nn.Module):
         bottom, right = -height % self.stride, -width % self.stride
         mode = "reflect" if bottom < height and right < width else "replicate"
         return F.pad(x, (0, right, 0, bottom), mode=mode)
+
+
+def enlarge_and_crop(logits: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
+    """Brings logits (b, num_classes, h, w) bilinearly to the padded image's size, and crops them to the image's."""
+    if logits.shape[-2:] != padded:
+        logits = F.interpolate(logits.float(), padded, mode="bilinear")
+    return logits[..., : size[0], : size[1]].float()
 
 
 def forward_flops(model: nn.Module, size: int) -> int:

@@ -9,14 +9,18 @@ from torch.nn import functional as F
 
 from seglab.models import (
     Add,
+    AttentionGate,
     BilinearUpsample,
     Concatenate,
     ConvBlock,
+    GroupNorm,
     MaxPoolDownsample,
     NoDownsample,
     NoSkip,
     PixelShuffleUpsample,
     ResidualBlock,
+    SqueezeExcite,
+    SqueezeExciteBlock,
     StridedDownsample,
     TransposedUpsample,
 )
@@ -63,6 +67,41 @@ def test_residual_block_projects_where_widths_differ(norm_layer, extra):
     assert count(ResidualBlock(8, 8, 2, norm_layer)) == count(ConvBlock(8, 8, 2, norm_layer))
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(256, 32), (64, 32), (32, 16), (8, 4), (10, 1), (9, 1), (1, 1)])
+def test_group_norm_keeps_two_channels_in_a_group(channels, groups):
+    assert GroupNorm(channels).num_groups == groups
+    if channels > 1:
+        assert GroupNorm(channels)(torch.randn(1, channels, 1, 1)).isfinite().all()
+
+
+def test_squeeze_excite_weights_channels_by_their_means():
+    torch.manual_seed(0)
+    module, x = SqueezeExcite(32), torch.randn(2, 32, 5, 4)
+    first, second = module.channel[1], module.channel[3]
+    hidden = (x.mean((2, 3)) @ first.weight[:, :, 0, 0].T + first.bias).relu()
+    weights = (hidden @ second.weight[:, :, 0, 0].T + second.bias).sigmoid()
+    assert hidden.shape == (2, 2)
+    excited = x * weights[:, :, None, None]
+    torch.testing.assert_close(module(x), excited)
+    both = SqueezeExcite(32, spatial=True)
+    both.channel.load_state_dict(module.channel.state_dict())
+    pixel = torch.einsum("oc,bchw->bohw", both.spatial[0].weight[:, :, 0, 0], x) + both.spatial[0].bias
+    torch.testing.assert_close(both(x), excited + x * pixel.sigmoid())
+
+
+def test_squeeze_excite_block_is_a_block_with_one_more_module():
+    block = SqueezeExciteBlock(3, 8, depth=2, norm_layer=nn.BatchNorm2d)
+    x = torch.randn(2, 3, 6, 6)
+    conv, excite = block
+    assert [type(m) for m in conv] == [type(m) for m in ConvBlock(3, 8, 2, nn.BatchNorm2d)]
+    torch.testing.assert_close(block(x), excite(conv(x)))
+
+
+def test_blocks_take_other_kernels():
+    assert [m.kernel_size for m in ConvBlock(3, 4, 2, kernel_size=1) if isinstance(m, nn.Conv2d)] == [(1, 1)] * 2
+    assert ConvBlock(3, 4, kernel_size=5)(torch.rand(1, 3, 6, 7)).shape == (1, 4, 6, 7)
+
+
 @pytest.mark.parametrize(
     ("downsample", "stride"), [(MaxPoolDownsample, 2), (StridedDownsample, 2), (NoDownsample, 1)], ids=lambda v: str(v)
 )
@@ -98,6 +137,17 @@ def test_skips_merge_as_they_say():
     add = Add(4, 6)
     expected = x + torch.einsum("oc,bchw->bohw", add.projection.weight[:, :, 0, 0], other)
     torch.testing.assert_close(add(x, other), expected + add.projection.bias[:, None, None])
+
+
+def test_attention_gate_weights_each_pixel_of_the_skip():
+    torch.manual_seed(0)
+    gate, x, skip = AttentionGate(4, 6), torch.randn(2, 4, 3, 5), torch.randn(2, 6, 3, 5)
+    added = torch.einsum("oc,bchw->bohw", gate.gate.weight[:, :, 0, 0], x) + gate.gate.bias[:, None, None]
+    added = added + torch.einsum("oc,bchw->bohw", gate.query.weight[:, :, 0, 0], skip)
+    weight = torch.einsum("oc,bchw->bohw", gate.weight[1].weight[:, :, 0, 0], added.relu()) + gate.weight[1].bias
+    assert added.shape[1] == 3 and gate.out_channels == 10
+    torch.testing.assert_close(gate(x, skip), torch.cat([x, skip * weight.sigmoid()], dim=1))
+    assert AttentionGate(4, 1)(x, skip[:, :1]).shape == (2, 5, 3, 5)
 
 
 def test_width_multiplier_rounds_and_never_drops_a_layer():

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seglab.models import (
     Add,
+    AttentionGate,
     BilinearUpsample,
     Concatenate,
     ConvBlock,
@@ -23,6 +24,7 @@ from seglab.models import (
     PixelShuffleUpsample,
     ResidualBlock,
     Segmenter,
+    SqueezeExciteBlock,
     StridedDownsample,
     TransposedUpsample,
 )
@@ -48,6 +50,12 @@ DECODERS = {"none": NoDecoder} | {
         [NoSkip, Concatenate, Add],
     )
 }
+DECODERS["attention"] = partial(
+    ConvDecoder,
+    widths=[8, 6, 5],
+    block=partial(SqueezeExciteBlock, norm_layer=nn.BatchNorm2d, spatial=True),
+    skip=AttentionGate,
+)
 
 
 def build(encoder=ConvEncoder, decoder=None, num_classes=4, **kwargs):
@@ -91,6 +99,50 @@ def test_any_size_comes_back_as_it_went_in(size):
     logits = model(photos(1, 3, *size))
     assert logits.shape == (1, 4, *size)
     assert logits.isfinite().all()
+
+
+def test_logits_smaller_than_the_padded_image_are_enlarged_and_cropped():
+    model = build(decoder=NoDecoder).eval()
+    image = photos(2, 3, 21, 30)
+    small = model.head(model.encoder(model.prepare(image))[-1])
+    assert small.shape == (2, 4, 3, 4)
+    expected = F.interpolate(small, (24, 32), mode="bilinear")[..., :21, :30]
+    torch.testing.assert_close(model(image), expected)
+
+
+def test_auxiliary_heads_answer_while_training_only():
+    model, plain = build(auxiliary_weights={4: 0.4, 2: 0.2}), build()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    image = photos(2, 3, 21, 30)
+    logits, *auxiliary = model(image)
+    assert model.auxiliary_weights == [0.4, 0.2]
+    torch.testing.assert_close(logits, plain(image))
+    features = model.encoder(model.prepare(image))
+    for head, feature, aux in zip(model.auxiliary_heads, [features[2], features[1]], auxiliary, strict=True):
+        expected = F.interpolate(head(feature), (24, 32), mode="bilinear")[..., :21, :30]
+        torch.testing.assert_close(aux, expected)
+        assert aux.dtype == torch.float32
+    (logits + sum(auxiliary)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+    calls = []
+    for head in model.auxiliary_heads:
+        head.register_forward_hook(lambda *_: calls.append(1))
+    assert model.eval()(image).shape == (2, 4, 21, 30)
+    assert not calls
+
+
+def test_without_auxiliary_weights_nothing_is_added():
+    model = build()
+    assert model.auxiliary_weights == []
+    assert not any(name.startswith("auxiliary") for name in model.state_dict())
+    assert isinstance(model(photos(2, 3, 16, 16)), torch.Tensor)
+
+
+@pytest.mark.parametrize("weights", [{16: 0.4}, {4: 0.0}, {4: -1.0}, {4: 0.4, 3: 0.4}], ids=str)
+def test_auxiliary_heads_that_cannot_work_are_refused(weights):
+    with pytest.raises(ValueError, match=r"positive, for strides among \[1, 2, 4, 8\], got \{"):
+        build(auxiliary_weights=weights)
 
 
 def test_padding_mirrors_the_image_at_the_right_and_the_bottom():
