@@ -1,6 +1,8 @@
 """From the composed config to built objects; the only place where run-time values meet the config's nodes."""
 
+import difflib
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,58 +46,114 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
     )
 
 
-def build_model(cfg: DictConfig, mean: Sequence[float], std: Sequence[float]) -> "Segmenter":
-    """Builds the network, the decoder on the encoder's channels; mean and std of the channels are in [0, 1]."""
+def build_model(
+    cfg: DictConfig, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> "Segmenter":
+    """Builds the network, the decoder on the encoder's channels.
+
+    Args:
+        cfg: The composed config.
+        mean: Of the training data's channels, in [0, 1]; a pretrained encoder's own goes before it. None for a network
+            that is going to take its whole state from a checkpoint: no pretrained weights are read for it.
+        std: As `mean`.
+
+    Raises:
+        InputError: Encoder, decoder and heads do not fit each other.
+    """
     from seglab.models import Segmenter
 
-    encoder = instantiate(cfg.model.encoder, _convert_="all")
-    decoder = instantiate(cfg.model.decoder, _convert_="all")(channels=encoder.channels, strides=encoder.strides)
-    return Segmenter(encoder, decoder, cfg.data.num_classes, dropout=cfg.model.dropout, mean=mean, std=std)
+    no_weights = {"weights": None} if mean is None and "weights" in cfg.model.encoder else {}
+    encoder = instantiate(cfg.model.encoder, _convert_="all", **no_weights)
+    mean = getattr(encoder, "mean", None) or mean or [0.0] * 3
+    std = getattr(encoder, "std", None) or std or [1.0] * 3
+    auxiliary = dict(cfg.model.get("auxiliary_weights") or {})
+    try:
+        decoder = instantiate(cfg.model.decoder, _convert_="all")(channels=encoder.channels, strides=encoder.strides)
+        return Segmenter(encoder, decoder, cfg.data.num_classes, cfg.model.dropout, mean, std, auxiliary)
+    except ValueError as error:
+        raise InputError(f"model={cfg.model.name}: {error}") from None
 
 
 def class_weights(cfg: DictConfig, datamodule: "SegmentationDataModule") -> list[float] | None:
     """Returns one loss weight for each class, computed where the config names a rule.
 
     Raises:
-        InputError: The list has another length than the classes, or the rule is unknown.
+        InputError: The rule or a class is unknown, a weight is no number of 0 or more, or a list has another length
+            than the classes.
     """
-    weights, count = cfg.loss.get("class_weights"), cfg.data.num_classes
-    if weights is None:
-        return None
-    if weights == "inverse_area":
-        return datamodule.statistics.inverse_area_weights()
-    if isinstance(weights, str):
-        raise InputError(
-            f"loss.class_weights={weights} is unknown: give inverse_area, null or a list of {count} weights"
-        )
-    if len(weights) != count:
-        names = ", ".join(cfg.data.class_names)
-        raise InputError(
-            f"loss.class_weights has {len(weights)} weights for {count} classes: give one for each of {names}"
-        )
-    if not all(isinstance(weight, int | float) for weight in weights):
-        raise InputError(f"loss.class_weights={list(weights)}: give numbers")
+    names = [str(name) for name in cfg.data.class_names]
+    match OmegaConf.to_container(cfg.loss, resolve=True).get("class_weights"):
+        case None:
+            return None
+        case "inverse_area":
+            return datamodule.statistics.inverse_area_weights()
+        case "median_frequency":
+            return datamodule.statistics.median_frequency_weights()
+        case "effective_number":
+            return datamodule.statistics.effective_number_weights()
+        case {"rule": "effective_number", "beta": beta, **others} if not others:
+            return datamodule.statistics.effective_number_weights(beta)
+        case dict(named):
+            weights = weights_by_name(named, names)
+        case list(weights) if len(weights) != len(names):
+            raise InputError(
+                f"loss.class_weights has {len(weights)} weights for {len(names)} classes: "
+                f"give one for each of {', '.join(names)}"
+            )
+        case list(weights):
+            pass
+        case unknown:
+            raise InputError(
+                f"loss.class_weights={unknown} is unknown: give inverse_area, median_frequency, effective_number, "
+                f"null, weights by class like {{{names[0]}: 2}}, or a list of {len(names)} weights"
+            )
+    if not all(isinstance(weight, int | float) and 0 <= weight < math.inf for weight in weights):
+        raise InputError(f"loss.class_weights={weights}: give numbers of 0 or more")
     return [float(weight) for weight in weights]
 
 
+def weights_by_name(weights: dict[Any, float], class_names: list[str]) -> list[float]:
+    """Returns for each class the weight that stands by its name, else 1.
+
+    Raises:
+        InputError: A name is not that of a class.
+    """
+    named = {str(name): weight for name, weight in weights.items()}
+    faults = []
+    for name in named.keys() - class_names:
+        near = difflib.get_close_matches(name, class_names, n=1, cutoff=0)[0]
+        known = ", ".join(class_names)
+        faults.append(f"loss.class_weights: {name} is no class: did you mean {near}? The classes are {known}")
+    if faults:
+        raise InputError("\n".join(sorted(faults)))
+    return [named.get(name, 1.0) for name in class_names]
+
+
 def build_task(
-    cfg: DictConfig, mean: Sequence[float], std: Sequence[float], weights: list[float] | None
+    cfg: DictConfig, mean: Sequence[float] | None, std: Sequence[float] | None, weights: list[float] | None
 ) -> "SegmentationTask":
-    """Builds the LightningModule around the network, with its loss, optimizer and scheduler."""
+    """Builds the LightningModule around the network, with its loss, optimizer and scheduler.
+
+    Mean and std are those of `build_model`; of a run that goes on, the checkpoint has them.
+    """
     from seglab.task import SegmentationTask
 
     # Lightning clips no gradients of a fused optimizer in mixed precision.
     clipping = {"fused": False} if cfg.trainer.gradient_clip_val and "fused" in cfg.optimizer else {}
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     monitor = scheduler.pop("monitor", "val/loss")
+    loss = cfg.loss.copy()
+    if weights is not None:
+        loss.class_weights = weights  # which instantiate could not merge into weights by class name
     return SegmentationTask(
-        build_model(cfg, mean, std),
-        instantiate(cfg.loss, _convert_="all", **({} if weights is None else {"class_weights": weights})),
+        build_model(cfg, mean, std) if cfg.resume is None else build_model(cfg),
+        instantiate(loss, _convert_="all"),
         list(cfg.data.class_names),
         cfg.data.ignore_index,
         instantiate(cfg.optimizer, _convert_="all", **clipping),
         instantiate(scheduler, _convert_="all") if scheduler else None,
         monitor,
+        instantiate(cfg.model.get("fine_tuning")),
     )
 
 

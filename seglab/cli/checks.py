@@ -2,17 +2,21 @@
 
 import difflib
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.run_folder import load_config
 from seglab.errors import InputError
+from seglab.lab.runs import config_of_result
 
 LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_second", "val/loss", "val/miou")
 
 
 def check_config(cfg: DictConfig) -> None:
     """Refuses a monitor that nobody logs, a validation or test that is switched off, and a folder of another run.
+
+    With these goes what `check_encoder` refuses.
 
     Raises:
         InputError: The first of these.
@@ -37,9 +41,38 @@ def check_config(cfg: DictConfig) -> None:
         raise InputError(
             f"trainer.check_val_every_n_epoch={every} is over trainer.max_epochs={epochs}: no epoch would be validated"
         )
-    if cfg.resume is not None and load_config(Path(cfg.resume)).model != cfg.model:
+    check_encoder(cfg)
+    if cfg.resume is not None and network_of(load_config(Path(cfg.resume))) != network_of(cfg):
         raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
     if cfg.resume is None and (Path(cfg.run_dir) / "checkpoints").exists():
         raise InputError(
             f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"
         )
+
+
+def check_encoder(cfg: DictConfig) -> None:
+    """Refuses a backbone that timm does not know, weights that are not there, and freezing that DDP does not expect.
+
+    Raises:
+        InputError: The first of these.
+    """
+    encoder, trainer = cfg.model.encoder, cfg.trainer
+    if encoder.get("_target_") == "seglab.models.TimmEncoder":
+        from seglab.models.timm_encoder import HUB, refuse_unknown_name
+
+        refuse_unknown_name(encoder.name)
+        if cfg.resume is None and encoder.weights not in (None, HUB) and not Path(encoder.weights).is_file():
+            raise InputError(
+                f"model.encoder.weights={encoder.weights} does not exist: give null, {HUB} or the path of a file"
+            )
+    frozen = OmegaConf.select(cfg, "model.fine_tuning.frozen_epochs")
+    if frozen and trainer.devices not in (1, "1") and trainer.strategy == "auto":
+        raise InputError(
+            f"model.fine_tuning.frozen_epochs={frozen} leaves parameters without a gradient: on several devices add "
+            "trainer.strategy=ddp_find_unused_parameters_true"
+        )
+
+
+def network_of(cfg: DictConfig) -> dict[str, Any]:
+    """Returns what a config says of the network, without the keys that are null: a later version may add such."""
+    return config_of_result({"model": OmegaConf.to_container(cfg.model)})["model"]

@@ -55,7 +55,7 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     datamodule.setup(cfg.split)
     # Weights of any value make room for those in the checkpoint.
     weights = None if run_cfg.loss.get("class_weights") is None else [1.0] * run_cfg.data.num_classes
-    task = build_task(run_cfg, [0.0] * 3, [1.0] * 3, weights)
+    task = build_task(run_cfg, None, None, weights)
     try:
         task.load_state_dict(state["state_dict"])
     except (KeyError, RuntimeError) as error:

@@ -99,7 +99,7 @@ def load_model(run: Path, config: DictConfig, checkpoint: str) -> Segmenter:
     """
     path = checkpoint_path(run, checkpoint)
     state = load_checkpoint(path).get("state_dict", {})
-    model = build_model(config, [0.0] * 3, [1.0] * 3)
+    model = build_model(config)
     try:
         model.load_state_dict(
             {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}

@@ -2,7 +2,16 @@
 
 from seglab.task.checkpoint_io import AtomicCheckpointIO, RunCheckpoint, WithinEpochCheckpoint
 from seglab.task.evaluation import EvaluationWriter
-from seglab.task.losses import CrossEntropy
+from seglab.task.fine_tuning import FineTuning
+from seglab.task.losses import (
+    BoundaryCrossEntropy,
+    CrossEntropy,
+    Dice,
+    Focal,
+    Lovasz,
+    OhemCrossEntropy,
+    WeightedSum,
+)
 from seglab.task.metrics_table import MetricsTable
 from seglab.task.prediction_strips import PredictionStrips
 from seglab.task.random_state import RandomState
@@ -11,14 +20,21 @@ from seglab.task.throughput import Throughput, peak_memory
 
 __all__ = [
     "AtomicCheckpointIO",
+    "BoundaryCrossEntropy",
     "CrossEntropy",
+    "Dice",
     "EvaluationWriter",
+    "FineTuning",
+    "Focal",
+    "Lovasz",
     "MetricsTable",
+    "OhemCrossEntropy",
     "PredictionStrips",
     "RandomState",
     "RunCheckpoint",
     "SegmentationTask",
     "Throughput",
+    "WeightedSum",
     "WithinEpochCheckpoint",
     "peak_memory",
 ]

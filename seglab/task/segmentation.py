@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from seglab.errors import InputError
+from seglab.task.fine_tuning import FineTuning
 from seglab.task.metrics import WeightedMean, confusion_matrix, iou_per_class, mean_iou
 
 
@@ -36,6 +37,7 @@ class SegmentationTask(pl.LightningModule):
         optimizer: Builds the optimizer from the parameters; not needed to evaluate.
         scheduler: Builds the learning-rate scheduler from the optimizer; stepped once an epoch.
         monitor: The logged value that a ReduceLROnPlateau scheduler watches.
+        fine_tuning: How the network's pretrained part trains; as the rest if None.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SegmentationTask(pl.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         monitor: str = "val/loss",
+        fine_tuning: FineTuning | None = None,
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)
@@ -56,6 +59,7 @@ class SegmentationTask(pl.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.monitor = monitor
+        self.fine_tuning = fine_tuning or FineTuning()
         num_classes = len(self.class_names)
         self.train_loss, self.train_jaccard = WeightedMean(), self._jaccard(num_classes)
         self.val_loss, self.val_jaccard = WeightedMean(), self._jaccard(num_classes)
@@ -72,7 +76,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Builds optimizer and scheduler."""
-        optimizer = self.optimizer(self.model.parameters())
+        optimizer = self.fine_tuning.build_optimizer(self.optimizer, self.model)
         if self.scheduler is None:
             return {"optimizer": optimizer}
         config = {"scheduler": self.scheduler(optimizer), "interval": "epoch", "reduce_on_plateau": False}
@@ -86,6 +90,14 @@ class SegmentationTask(pl.LightningModule):
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 
+    def on_train_start(self) -> None:
+        """Freezes what the epoch freezes; a run that goes on inside an epoch has no epoch start."""
+        self.fine_tuning.freeze(self.model, self.current_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        """Freezes what the epoch freezes."""
+        self.fine_tuning.freeze(self.model, self.current_epoch)
+
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs the learning rate that the epoch trains with; a run that goes on inside an epoch has no epoch start."""
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -94,11 +106,13 @@ class SegmentationTask(pl.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Returns the loss of one batch of stacked samples."""
         mask = batch["mask"]
-        logits = self(batch["image"])
+        outputs = self(batch["image"])
+        logits, *auxiliary = outputs if isinstance(outputs, list) else [outputs]
         loss = self.loss(logits, mask)
         self.train_loss.update(loss.detach(), weight=len(mask))
         self.train_jaccard.update(logits.detach().argmax(1), mask)
-        return loss
+        weights = self.model.auxiliary_weights if auxiliary else []
+        return loss + sum(weight * self.loss(each, mask) for weight, each in zip(weights, auxiliary, strict=True))
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's training loss and mIoU, and steps a scheduler on a plateau if its value is new."""

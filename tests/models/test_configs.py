@@ -52,7 +52,8 @@ def count(model):
 
 
 def test_every_model_config_is_held_here():
-    assert {path.stem for path in (CONF / "model").glob("*.yaml")} - {"base"} == set(PARAMETERS)
+    on_timm = {path.stem for path in (CONF / "model").glob("*.yaml") if "unet_timm" in path.read_text()}
+    assert {path.stem for path in (CONF / "model").glob("*.yaml")} - {"base"} - on_timm == set(PARAMETERS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
