@@ -20,6 +20,7 @@ PACKAGES = (
     "torchmetrics",
     "albumentations",
     "hydra-core",
+    "timm",
     "numpy",
     "opencv-python-headless",
 )
