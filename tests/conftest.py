@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from run_folders import make_run, random_confusion  # noqa: F401 (a fixture)
 
@@ -93,11 +95,26 @@ def call(environment, monkeypatch, capfd):
 
 
 @pytest.fixture(scope="session")
-def trained(command, tmp_path_factory):
-    """A finished run of two epochs on shapes."""
-    run = tmp_path_factory.mktemp("trained") / "run"
+def once(command, tmp_path_factory):
+    """Runs a command once for all processes of a parallel test run; returns its folder and the finished process."""
+
+    def run(name, key, *words):
+        base = tmp_path_factory.getbasetemp()
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+        with FileLock(f"{folder}.lock"):
+            record = folder.with_suffix(".pickle")
+            if not record.exists():
+                record.write_bytes(pickle.dumps(command("train.py", *words, f"{key}={folder}")))
+        return folder, pickle.loads(record.read_bytes())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(once):
+    """A finished run of two epochs on shapes, for reading: tests that change it change a copy."""
     words = [*POCKET, *SMALL_SHAPES, "trainer.max_epochs=2", "callbacks.strips.every_n_epochs=1"]
-    done = command("train.py", *words, f"hydra.run.dir={run}")
+    run, done = once("trained", "hydra.run.dir", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((run / "summary.json").read_text())["status"] == "finished"
     return run

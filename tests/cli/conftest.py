@@ -10,11 +10,10 @@ KEY = "0" * 40
 
 
 @pytest.fixture(scope="session")
-def wandb_sweep(command, tmp_path_factory):
+def wandb_sweep(once):
     """Two jobs that work and, between them, one that diverges; their folders are lr=0.001, lr=1e+30 and lr=0.01."""
-    folder = tmp_path_factory.mktemp("sweep") / "lr"
-    words = ["optimizer.lr=1e-3,1e30,1e-2", *SMALL, "logger.wandb.tags=[mine]", f"hydra.sweep.dir={folder}"]
-    return folder, command("train.py", "-m", *words)
+    words = ["optimizer.lr=1e-3,1e30,1e-2", *SMALL, "logger.wandb.tags=[mine]"]
+    return once("lr", "hydra.sweep.dir", "-m", *words)
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

@@ -128,7 +128,18 @@ def test_a_mistake_is_one_line(call, trained, photographs, tmp_path, words, mess
 def test_a_photograph_of_24_megapixels_takes_less_than_2_gb(trained, tmp_path, environment):
     pixels = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((6000, 4000)).save(tmp_path / "large.jpg")
-    command = [sys.executable, "-m", "seglab", "predict", trained, tmp_path / "large.jpg", "-o", tmp_path / "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "seglab",
+        "predict",
+        trained,
+        tmp_path / "large.jpg",
+        "-o",
+        tmp_path / "out",
+        "--overlap",
+        "0.1",
+    ]
     process = subprocess.Popen(list(map(str, command)), env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0 and usage.ru_maxrss < 2 * 2**20  # KiB

@@ -76,7 +76,7 @@ def start(environment):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and /proc")
 def test_a_job_that_raises_dies_hangs_or_finds_the_disk_full_leaves_the_others_alone(command, start, tmp_path):
     sweep = tmp_path / "faults"
-    words = ["-m", *POCKET, *SCENES, *TWO_AT_A_TIME, "trainer.max_epochs=2", "seed=0,1,2,3,4", "sweep.timeout=30"]
+    words = ["-m", *POCKET, *SCENES, *TWO_AT_A_TIME, "trainer.max_epochs=2", "seed=0,1,2,3,4", "sweep.timeout=25"]
     words += [f"hydra.sweep.dir={sweep}"]
     full, killed, hangs, raises, good = (sweep / f"seed={seed}" for seed in range(5))
     for run in (full, hangs, raises):
