@@ -144,7 +144,6 @@ def test_a_decoder_replaces_that_of_any_network(name):
         assert config(name, model=model).name == model
 
 
-@pytest.mark.skipif(not hasattr(seglab.models, "TimmEncoder"), reason="there is no TimmEncoder")
 @pytest.mark.parametrize("backbone", TIMM)
 def test_decoders_fit_the_encoders_of_timm(backbone):
     pytest.importorskip("timm")
