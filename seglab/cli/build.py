@@ -167,7 +167,7 @@ def resolve_precision(precision: str | int, accelerator: str) -> str | int:
 
     if precision != "auto":
         return precision
-    if torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda"):
+    if uses_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     cpu = torch.cpu.get_capabilities() if accelerator in ("auto", "cpu") else {}
     fast = cpu.get("amx_bf16") or (cpu.get("avx512_bf16") and "AMD" in cpu.get("cpu_name", ""))
@@ -180,12 +180,16 @@ def resolve_workers(num_workers: int | str, accelerator: str) -> int | str:
     None on a CPU, whose cores the network needs itself; for a GPU the cores that this process may use less one for the
     training, at most 8.
     """
-    import torch
-
     if num_workers != "auto":
         return num_workers
-    uses_gpu = torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
-    return min(cores() - 1, 8) if uses_gpu else 0
+    return min(cores() - 1, 8) if uses_gpu(accelerator) else 0
+
+
+def uses_gpu(accelerator: str) -> bool:
+    """Returns whether the trainer runs on a GPU with this accelerator."""
+    import torch
+
+    return torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
 
 
 def build_trainer(cfg: DictConfig, callbacks: list["pl.Callback"], loggers: list[Any]) -> "pl.Trainer":
