@@ -1,5 +1,6 @@
 """`seglab COMMAND`: one entry for every command."""
 
+import gc
 import importlib
 import os
 import sys
@@ -46,6 +47,7 @@ def main() -> None:
 
 def run(command: str, words: list[str]) -> None:
     """Runs one command with its part of the command line."""
+    gc.set_threshold(10_000, 20, 50)  # the default goes through a million imported objects again and again
     sys.argv = [str(Path(__file__).parents[2] / f"{command}.py"), *words]  # what Lightning starts its processes from
     importlib.import_module(f"seglab.cli.{MODULES.get(command, command)}").main()
 
