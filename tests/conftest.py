@@ -24,6 +24,12 @@ keep_freed_memory()
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
+
+def pytest_xdist_auto_num_workers():
+    """What `-n auto` stands for: one process more than cores, since many tests wait for what they have started."""
+    return cores() + 1
+
+
 # A network that trains in a second: a width of a few channels and the four-stage U-Net.
 POCKET = ["model=unet4", "model.width=0.02", "logger=csv"]
 SMALL_SHAPES = [
