@@ -89,7 +89,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).split(" (while")[0]  # it repeats the address
         raise InputError(
             f"{host}:{port} cannot be listened on ({reason}): give another --port, 0 for any that is free, or --host"
         ) from None

@@ -72,6 +72,7 @@ class Page:
         environment = Environment(loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined)
         self.html = environment.get_template("index.html.j2").render(
             title=title,
+            num_runs=len(network.inference.models),
             class_names=network.class_names,
             examples=list(examples),
             data={

@@ -50,12 +50,14 @@ async function show(form) {
   await stage.show(URL.createObjectURL(form.get("photograph")), preds, facts.width, facts.height);
   $("main").classList.remove("empty");
   for (const id of ["#stage", "#right"]) $(id).hidden = false;
+  $("#stage").scrollIntoView({ block: "nearest" });
   $("#name").textContent = facts.name;
   $("#facts").textContent = `${facts.width} × ${facts.height} pixels, predicted in ${facts.seconds.toFixed(2)} s`;
   URL.revokeObjectURL($("#save-mask").href);
   $("#save-mask").href = URL.createObjectURL(form.get("mask"));
   $("#save-mask").download = fileName("mask");
   listClasses();
+  $("#said").textContent = `${facts.name}: ${$("#areas tbody").innerText}`;
 }
 
 const fileName = (kind) => `${$("#name").textContent.split("/").at(-1).replace(/\.[^.]+$/, "")}-${kind}.png`;
@@ -102,7 +104,7 @@ async function saveOverlay() {
   link.href = URL.createObjectURL(await stage.picture(opacity.value / 100));
   link.download = fileName("overlay");
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // by then it is read
 }
 
 const take = (files) => files.length && ask({ name: files[0].name }, files[0]);

@@ -5,6 +5,7 @@ const stage = document.querySelector("#stage");
 const pointer = document.querySelector("#pointer");
 const tip = document.querySelector("#tip");
 const STEPS = 40; // of the arrow keys across the picture
+const COARSE = 600; // pixels of a photograph that is shown enlarged: its classes keep their edges
 
 export class Stage {
   // `classes` and `colors` are of all classes; `hidden` holds those that are not laid over.
@@ -27,6 +28,7 @@ export class Stage {
     await photograph.decode();
     Object.assign(this, { preds, width, height });
     Object.assign(canvas, { width, height });
+    canvas.classList.toggle("coarse", Math.max(width, height) < COARSE);
     stage.style.setProperty("--aspect", width / height);
     pointer.hidden = true;
     this.paint();
