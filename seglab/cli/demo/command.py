@@ -17,6 +17,8 @@ from seglab.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from seglab.data.source import Source
+
 DESCRIPTION = """\
 Serves a page to drop photographs on: each is shown with its classes laid over, the area of each class, and a slider
 for the opacity; mask and overlay can be saved. The classes are those of a run's best checkpoint, or of the mean of
@@ -38,7 +40,7 @@ NUM_EXAMPLES = 8
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     with told_in_a_line("train"):
-        demo(parser().parse_args())
+        demo(parser().parse_intermixed_args())
 
 
 def parser() -> CommandParser:
@@ -118,7 +120,7 @@ def find_examples(run: Path) -> "dict[str, Callable[[], np.ndarray]]":
     return {names[i]: partial(read_example, source, places[names[i]]) for i in picked}
 
 
-def read_example(source, place: int) -> "np.ndarray":
+def read_example(source: "Source", place: int) -> "np.ndarray":
     """Returns a test image uint8 (h, w, 3).
 
     Raises:
