@@ -200,9 +200,10 @@ def test_drop_and_examples_and_a_bad_file(opened, photo, expected):
     page.evaluate(drop, ["notes.txt", base64.b64encode(b"no photograph").decode()])
     page.locator("#fault").wait_for()
     assert page.inner_text("#fault") == "notes.txt: is not an image that can be read; give another file"
+    page.evaluate(drop, ["taken back.txt", base64.b64encode(b"no photograph").decode()])
     page.evaluate(drop, ["dropped.jpg", base64.b64encode(photo.read_bytes()).decode()])
     page.locator("#name", has_text="dropped.jpg").wait_for()
-    assert page.locator("#fault").is_hidden()
+    assert page.locator("#fault").is_hidden() and page.locator("#busy").is_hidden()
     assert np.array_equal(np.asarray(saved(page, "#save-mask")[1]), expected)
     assert page.locator("#examples img").count() == 4
     page.get_by_role("button", name="test_00002").press("Enter")

@@ -30,7 +30,7 @@ async function ask(query, body = null) {
     $("#fault").hidden = false;
   } finally {
     clearInterval(ticking);
-    $("#busy").hidden = signal === asked.signal;
+    if (signal === asked.signal) $("#busy").hidden = true;
   }
 }
 
