@@ -23,6 +23,9 @@ keep_freed_memory()
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 def pytest_xdist_auto_num_workers():
@@ -138,6 +141,19 @@ def folder(tmp_path):
         Image.fromarray(image).save(tmp_path / "photos" / "images" / f"p{index:02d}.jpg")
         Image.fromarray(mask).save(tmp_path / "photos" / "masks" / f"p{index:02d}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, without a window."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: this test needs a browser")
+    chromium = next(filter(os.path.exists, BROWSERS), None)
+    if chromium is None:
+        pytest.skip("chromium is missing: this test needs a browser")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

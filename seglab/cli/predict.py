@@ -2,13 +2,14 @@
 
 import csv
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import told_in_a_line
+from seglab.cli.network_options import add_network_options
 from seglab.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ run's were.
 
 OUT holds masks/ (palette PNG of class indices, at the photograph's own size), overlays/, predictions.csv with the share
 of each class, and probabilities/ where asked for. A file that cannot be read is listed, and the others go on."""
-WINDOW = 1024
 EXAMPLES = """\
 examples:
   seglab predict runs/2026-01-31/12-00-00-abcdef photos -o out
@@ -47,31 +47,10 @@ def parser() -> CommandParser:
     made.add_argument("paths", nargs="+", type=Path, metavar="RUN|PHOTO|FOLDER",
                       help="one or more run folders, then photographs, or folders of them")  # fmt: skip
     made.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
-    made.add_argument("--checkpoint", default="best", help="best (default) or last")
-    made.add_argument("--flip", action="store_true", help="mean with the mirrored photograph")
-    made.add_argument("--scales", type=factors, default=(1.0,), help="mean over these sizes, such as 0.75,1,1.25 (1)")
-    made.add_argument("--window", type=int, default=WINDOW, metavar="PIXELS", help="larger photographs go through in "
-                      f"windows of this side, which bounds the memory ({WINDOW}); 0: always whole")  # fmt: skip
-    made.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows (0.5)")
     made.add_argument("--probabilities", action="store_true", help="write float16 (classes, h, w) of each, too")
     made.add_argument("--no-overlays", action="store_true", help="write no overlays")
-    made.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 ...")
+    add_network_options(made)
     return made
-
-
-def factors(word: str) -> tuple[float, ...]:
-    """Returns numbers between commas.
-
-    Raises:
-        ArgumentTypeError: One of them is no factor.
-    """
-    try:
-        values = tuple(map(float, word.split(",")))
-    except ValueError:
-        values = ()
-    if not values or not all(0 < value <= 8 for value in values):
-        raise ArgumentTypeError(f"{word} are no factors: give numbers above 0 and up to 8, such as 0.75,1,1.25")
-    return values
 
 
 def predict(arguments: Namespace) -> int:

@@ -1,6 +1,7 @@
 """Image and label files to arrays."""
 
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.D
 _PNG_GREY_SCALES = {"L;2": 85, "L;4": 17}  # Pillow stretches grey PNGs of 2 and 4 bits to 0..255
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, content: bytes | None = None) -> np.ndarray:
     """Decode a photograph; its EXIF orientation is applied.
+
+    Args:
+        path: The file, or what to call it where its content is given.
+        content: The file's bytes; without them it is read.
 
     Returns:
         uint8 (h, w, 3) RGB. An alpha channel is dropped, 16-bit grey is scaled to 8 bits.
@@ -21,7 +26,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         InputError: if the file is missing, empty, truncated or not an image.
     """
-    picture, _ = _decode(path)
+    picture, _ = _decode(path, content)
     if picture.mode.startswith("I;16"):
         grey = (np.asarray(picture) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -61,10 +66,10 @@ def read_mask(path: str | Path) -> np.ndarray:
     raise InputError(f"{path}: mode {picture.mode} cannot hold labels; save it as a palette, grey or RGB PNG")
 
 
-def _decode(path: str | Path) -> tuple[Image.Image, int]:
+def _decode(path: str | Path, content: bytes | None = None) -> tuple[Image.Image, int]:
     """The decoded, upright picture, and the factor by which Pillow has stretched its grey values."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else BytesIO(content)) as picture:
             scale = _PNG_GREY_SCALES.get(picture.tile[0].args, 1) if picture.format == "PNG" and picture.tile else 1
             picture.load()  # decodes all of it: only so is a truncated file noticed
             ImageOps.exif_transpose(picture, in_place=True)
@@ -76,11 +81,14 @@ def _decode(path: str | Path) -> tuple[Image.Image, int]:
     except PermissionError:
         raise InputError(f"{path}: may not be read; correct the permissions of the file") from None
     except _UNREADABLE as error:
-        raise InputError(f"{path}: {_reason(path, error)}; replace the file or remove it with its pair") from None
+        if content is not None:
+            raise InputError(f"{path}: {_reason(len(content), error)}; give another file") from None
+        reason = _reason(Path(path).stat().st_size, error)
+        raise InputError(f"{path}: {reason}; replace the file or remove it with its pair") from None
 
 
-def _reason(path: str | Path, error: Exception) -> str:
-    if Path(path).stat().st_size == 0:
+def _reason(size: int, error: Exception) -> str:
+    if size == 0:
         return "is empty (zero bytes)"
     if isinstance(error, Image.UnidentifiedImageError):
         return "is not an image that can be read"

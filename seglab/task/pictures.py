@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,12 +20,12 @@ def palette(num_classes: int) -> np.ndarray:
     return colors
 
 
-def save_mask(mask: np.ndarray, path: Path, num_classes: int) -> None:
+def save_mask(mask: np.ndarray, file: Path | BinaryIO, num_classes: int) -> None:
     """Writes class indices uint8 (h, w) as a palette PNG; reading it gives the same indices back."""
     picture = Image.new("P", (mask.shape[1], mask.shape[0]))
     picture.frombytes(np.ascontiguousarray(mask).tobytes())
     picture.putpalette(palette(num_classes).tobytes())
-    picture.save(path, format="PNG")
+    picture.save(file, format="PNG")
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, num_classes: int, opacity: float = 0.5) -> np.ndarray:

@@ -24,7 +24,8 @@ from seglab.lab.tables import plain
 
 _WEB = Path(__file__).parent / "web"
 STYLES = ("page.css", "tables.css", "gallery.css", "media.css")
-SCRIPTS = ("page.js", "tables.js", "curves.js", "cost.js", "confusion.js", "pictures.js", "gallery.js", "start.js")
+SCRIPTS = ("page.js", "theme.js", "tables.js", "curves.js", "cost.js", "confusion.js", "pictures.js", "gallery.js")
+SCRIPTS += ("start.js",)
 MARK = '<meta name="generator" content="seglab report">'
 SERIES_COLORS = 8  # as many as page.css has, after which lines are dashed
 

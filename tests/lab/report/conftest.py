@@ -1,6 +1,5 @@
 """A page on made-up runs, and windows of a browser that show it."""
 
-import os
 import time
 from types import SimpleNamespace
 
@@ -11,9 +10,6 @@ from seglab.lab.comparison import compare
 from seglab.lab.report import write_report
 from seglab.lab.runs import find_runs, group_runs
 
-BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 EVIL = "<img src=x onerror=alert(1)>&\"'"
 CLASSES = ["background", "cat", EVIL]
 IMAGES, HEIGHT, WIDTH = 24, 30, 40
@@ -84,18 +80,6 @@ def report(make_run, tmp_path_factory):
 
 def wrong_pixels(confusion):
     return 1 - confusion.diagonal(axis1=1, axis2=2).sum(1) / confusion.sum((1, 2))
-
-
-@pytest.fixture(scope="package")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: this test needs a browser")
-    chromium = next(filter(os.path.exists, BROWSERS), None)
-    if chromium is None:
-        pytest.skip("chromium is missing: this test needs a browser")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Window:

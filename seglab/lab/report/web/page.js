@@ -1,4 +1,4 @@
-// What all sections share: the data, the colours of the page, the theme, and the one place where runs are chosen.
+// What all sections share: the data, the colours of the page, and the one place where runs are chosen.
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const data = JSON.parse($("#data").textContent);
@@ -118,35 +118,6 @@ function startChooser() {
   chooser.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && chooser.classList.contains("open")) open(false);
   });
-}
-
-// Light, dark, or as the system has it.
-function startTheme() {
-  const root = document.documentElement;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const button = $("#theme");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-  const say = () => {
-    button.setAttribute("aria-pressed", String(isDark()));
-    redraw();
-  };
-  try {
-    const kept = localStorage.getItem("seglab-theme");
-    if (kept === "dark" || kept === "light") root.dataset.theme = kept;
-  } catch {
-    // A page from disk may have no storage; the system's theme holds then.
-  }
-  button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem("seglab-theme", root.dataset.theme);
-    } catch {
-      // Not kept.
-    }
-    say();
-  });
-  dark.addEventListener("change", say);
-  say();
 }
 
 // Keeps what is scrolled to clear of the header; on a narrow screen only its lower row stays.

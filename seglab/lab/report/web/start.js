@@ -1,6 +1,6 @@
 startHeader();
 startChooser();
-startTheme();
+startTheme(redraw);
 startTables();
 startCopying();
 startCurves();

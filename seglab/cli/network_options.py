@@ -1,0 +1,33 @@
+"""The options of every command that predicts photographs: checkpoint, test-time augmentation, windows, device."""
+
+from argparse import ArgumentTypeError
+
+from seglab.cli.command_line import CommandParser
+
+WINDOW = 1024
+
+
+def add_network_options(parser: CommandParser) -> None:
+    """Adds what `load_network` reads."""
+    parser.add_argument("--checkpoint", default="best", help="best (default) or last")
+    parser.add_argument("--flip", action="store_true", help="mean with the mirrored photograph")
+    parser.add_argument("--scales", type=factors, default=(1.0,), help="mean over these sizes, such as 0.75,1,1.25 (1)")
+    parser.add_argument("--window", type=int, default=WINDOW, metavar="PIXELS", help="larger photographs go through in "
+                        f"windows of this side, which bounds the memory ({WINDOW}); 0: always whole")  # fmt: skip
+    parser.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows (0.5)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 ...")
+
+
+def factors(word: str) -> tuple[float, ...]:
+    """Returns numbers between commas.
+
+    Raises:
+        ArgumentTypeError: One of them is no factor.
+    """
+    try:
+        values = tuple(map(float, word.split(",")))
+    except ValueError:
+        values = ()
+    if not values or not all(0 < value <= 8 for value in values):
+        raise ArgumentTypeError(f"{word} are no factors: give numbers above 0 and up to 8, such as 0.75,1,1.25")
+    return values
