@@ -104,10 +104,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         return statistics.compute(self._readers["train"], self.crop, self.crop_size)
 
     @property
+    def train_dataset(self) -> TrainDataset:
+        """Training samples by (epoch, index), over all processes."""
+        self.setup("train")
+        ignore_index = self.source.ignore_index
+        options = (self.crop, self.crop_size, self.augment, self.seed, ignore_index, self.scale, self.mix)
+        return TrainDataset(self._readers["train"], *options)
+
+    @property
     def images_per_epoch(self) -> int:
         """Training samples of an epoch, over all processes: images times the windows taken of each."""
-        self.setup("train")
-        return len(self._train_dataset())
+        return len(self.train_dataset)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of training samples, from where the trainer stands.
@@ -116,7 +123,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             A loader of {"image": uint8 (b, 3, h, w), "mask": int64 (b, h, w), "name": list of str}.
         """
         self.setup()
-        dataset = self._train_dataset()
+        dataset = self.train_dataset
         epoch, batches = _progress(self.trainer)
         options = (len(dataset), self.seed, epoch, batches * self.batch_size, *self._rank(), self._weights())
         sampler = (
@@ -151,13 +158,6 @@ class SegmentationDataModule(pl.LightningDataModule):
         dataset = EvalDataset(reader, self.protocol, self.crop_size)
         sampler = EvalBatchSampler(len(dataset), self.batch_size, *self._rank())
         return self._loader(dataset, batch_sampler=sampler, collate_fn=list)
-
-    def _train_dataset(self) -> TrainDataset:
-        reader = self._readers["train"]
-        ignore_index = self.source.ignore_index
-        return TrainDataset(
-            reader, self.crop, self.crop_size, self.augment, self.seed, ignore_index, self.scale, self.mix
-        )
 
     def _weights(self) -> np.ndarray | None:
         if self.repeat_threshold is None:

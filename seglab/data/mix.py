@@ -104,7 +104,7 @@ class CopyPaste:
         p: float = 0.5,
         max_objects: int = 3,
         scale: Sequence[float] = (0.5, 1.5),
-        min_area: float = 0.002,
+        min_area: float = 0.005,
     ) -> None:
         """Check the values.
 
@@ -139,7 +139,8 @@ class CopyPaste:
         for n in rng.permutation(len(found))[:count].tolist():
             label, box, shape = found[n]
             part, shape, place = self._placed(other[0][box], shape, mask.shape, rng)
-            image[place][shape], mask[place][shape] = part[shape], label
+            cv2.copyTo(part, shape, image[place])
+            mask[place][shape > 0] = label
         return image, mask
 
     def _find(self, mask: np.ndarray) -> Iterator[tuple[int, Box, np.ndarray]]:
@@ -158,14 +159,14 @@ class CopyPaste:
     def _placed(
         self, part: np.ndarray, shape: np.ndarray, room: tuple[int, int], rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, Box]:
-        """Returns an object's pixels and its shape, bool, mirrored and resized, and the box where it goes."""
+        """Returns an object's pixels and its shape, mirrored and resized, and the box where it goes."""
         (height, width), mirrored = shape.shape, rng.random() < 0.5
         factor = min(rng.uniform(*self.scale), room[0] / height, room[1] / width)
         size = max(round(width * factor), 1), max(round(height * factor), 1)
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-        shape = cv2.resize(shape, size, interpolation=cv2.INTER_NEAREST_EXACT) > 0
+        shape = cv2.resize(shape, size, interpolation=cv2.INTER_NEAREST_EXACT)
         if mirrored:
-            part, shape = part[:, ::-1], shape[:, ::-1]
+            part, shape = cv2.flip(part, 1), cv2.flip(shape, 1)
         return part, shape, tuple(_span(length, own, rng) for length, own in zip(room, shape.shape, strict=True))
 
 
