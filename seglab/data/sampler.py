@@ -102,7 +102,7 @@ def repeat_factors(present: np.ndarray, threshold: float) -> np.ndarray:
     Returns:
         Factors of 1 and above, float (n,).
     """
-    frequencies = np.maximum(present.mean(0), 1 / len(present))  # of absent classes, which nobody has, whatever it is
+    frequencies = np.maximum(present.mean(0), 1 / len(present))  # never 0, where a class is absent
     asked = np.maximum(np.sqrt(threshold / frequencies), 1)
     return np.where(present, asked, 1.0).max(1)
 

@@ -204,6 +204,13 @@ def test_a_wrong_value_is_named(key, value):
         _data(**{key: value})
 
 
+@pytest.mark.parametrize("sizes", [{"crop_size": 49}, {"crop_size": 16, "crop_sizes": [16, 49]}])
+def test_a_crop_of_mostly_border_is_refused(sizes):
+    _data(**{key: 48 if key == "crop_size" else [16, 48] for key in sizes}).setup("fit")
+    with pytest.raises(InputError, match=r"data.crop_sizes?=49 is over twice the largest training image, 24x24"):
+        _data(**sizes).setup("fit")
+
+
 def test_all_wrong_values_are_named_at_once():
     with pytest.raises(InputError) as error:
         _data(crop="middle", batch_size=0)
