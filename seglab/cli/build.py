@@ -140,6 +140,8 @@ def build_task(
 
     Mean and std are those of `build_model`; of a run that goes on, the checkpoint has them.
     """
+    import torch
+
     from seglab.task import SegmentationTask
 
     # Lightning clips no gradients of a fused optimizer in mixed precision.
@@ -149,12 +151,17 @@ def build_task(
     loss = cfg.loss.copy()
     if weights is not None:
         loss.class_weights = weights  # which instantiate could not merge into weights by class name
+    optimizer = instantiate(cfg.optimizer, _convert_="all", **clipping)
+    try:
+        optimizer([torch.zeros(1)])  # which says now, and not when the fit starts, what is wrong with its values
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimizer: {error}") from None
     return SegmentationTask(
         build_model(cfg, mean, std) if cfg.resume is None else build_model(cfg),
         instantiate(loss, _convert_="all"),
         list(cfg.data.class_names),
         cfg.data.ignore_index,
-        instantiate(cfg.optimizer, _convert_="all", **clipping),
+        optimizer,
         instantiate(scheduler, _convert_="all") if scheduler else None,
         monitor,
         instantiate(cfg.model.get("fine_tuning")),

@@ -1,15 +1,19 @@
 """Mistakes in a composed config that would show only after an epoch, found before anything starts."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.mistakes import CONF
 from seglab.cli.run_folder import load_config
 from seglab.errors import InputError
 from seglab.lab.runs import config_of_result
 
+_OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
 LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_second", "val/loss", "val/miou")
 
 
@@ -36,8 +40,12 @@ def check_config(cfg: DictConfig) -> None:
         )
     if cfg.trainer.limit_test_batches == 0:
         raise InputError("trainer.limit_test_batches=0 leaves nothing to test the best checkpoint on: give 1 or more")
+    for key in ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches"):
+        value = cfg.trainer[key]
+        if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            raise InputError(f"trainer.{key}={value}: give a whole number of at least 1")
     epochs, every = cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
-    if isinstance(epochs, int) and isinstance(every, int) and 0 <= epochs < every:
+    if epochs < every:
         raise InputError(
             f"trainer.check_val_every_n_epoch={every} is over trainer.max_epochs={epochs}: no epoch would be validated"
         )
@@ -48,6 +56,32 @@ def check_config(cfg: DictConfig) -> None:
         raise InputError(
             f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"
         )
+
+
+def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses a word where the config has a number.
+
+    Args:
+        cfg: The composed config.
+        overrides: The words of the command line that it was composed of.
+
+    Raises:
+        InputError: Naming every such key.
+    """
+    own = [word.split("=", 1)[0].lstrip("+") for word in overrides]
+    choices = [word for word, key in zip(overrides, own, strict=True) if (CONF / key).is_dir()]
+    before = compose("train", choices)
+    faults = []
+    for key in own:
+        default, value = (OmegaConf.select(each, key, throw_on_missing=False) for each in (before, cfg))
+        if _is_number(default) and not (value is None or _is_number(value) or key in _OR_A_WORD):
+            faults.append(f"{key}={value}: give a number, such as {default}")
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_encoder(cfg: DictConfig) -> None:

@@ -73,19 +73,20 @@ def train(cfg: DictConfig) -> None:
     Raises:
         InputError: The config has a mistake, or another process trains in the folder.
     """
-    from seglab.cli.checks import check_config
+    from seglab.cli.checks import check_config, check_numbers
 
-    run = Path(cfg.run_dir)
+    run, overrides = Path(cfg.run_dir), list(HydraConfig.get().overrides.task)
     if not IS_FIRST_PROCESS:
         return fit_and_test(cfg, run)
     if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
+    check_numbers(cfg, overrides)
     check_config(cfg)
     run.mkdir(parents=True, exist_ok=True)
     with lock(run) as free:
         if not free:
             raise InputError(f"{run} is being trained by another process: wait for it, or give another hydra.run.dir")
-        save_config(cfg, list(HydraConfig.get().overrides.task), run)
+        save_config(cfg, overrides, run)
         if diff := git_diff():
             (run / "git.diff").write_text(diff + "\n", encoding="utf-8")
         write_summary(run, {"status": "running", "error": None} | stamp(cfg))
@@ -129,9 +130,9 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
 
     quiet()
     keep_freed_memory()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
     datamodule.setup("fit")
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.max_images is not None:
         cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
     if IS_FIRST_PROCESS:

@@ -11,7 +11,8 @@ from seglab.models.pyramid import TopDownPathway, pyramid_start, resize
 class FPNDecoder(nn.Module):
     """A feature pyramid whose levels climb to stride 4 and are summed there (Kirillov et al. 2019, arXiv:1901.02446).
 
-    A level climbs by [Conv3x3-Norm-ReLU, bilinear enlargement], once for each level above it.
+    A level climbs by [Conv3x3-Norm-ReLU, bilinear enlargement], once for each level above it. The first of these takes
+    the place of the 3x3 convolution that the paper's pyramid ends each level with.
 
     Args:
         channels: Channels of the encoder's features, shallow to deep.
@@ -40,7 +41,7 @@ class FPNDecoder(nn.Module):
         taken = channels[self.start :]
         self.pyramid = TopDownPathway(
             laterals=[nn.Conv2d(feature_channels, pyramid_width, 1) for feature_channels in taken],
-            outputs=[nn.Conv2d(pyramid_width, pyramid_width, 3, padding="same") for _ in taken],
+            outputs=[nn.Identity() for _ in taken],
         )
         self.branches = nn.ModuleList()
         for level in range(len(taken)):

@@ -16,7 +16,8 @@ class UNetPlusPlusDecoder(nn.Module):
     Column 0 holds the encoder's features after the first; each later column is one level shorter. A node enlarges the
     node below it in the column before and merges it with all nodes of its own level that came before it. The first
     feature, the image or a shallow stem at full resolution, only meets the last node: dense skips there, which the
-    paper has, would take most of the time.
+    paper has, would take most of the time. A node has the width of its level, or that of the level's feature where this
+    is less.
 
     Args:
         channels: Channels of the encoder's features, shallow to deep.
@@ -41,6 +42,7 @@ class UNetPlusPlusDecoder(nn.Module):
     ) -> None:
         super().__init__()
         first, *levels = widths_and_scales(strides, widths, width)[::-1]  # shallow to deep
+        levels = [(min(own, feature), scale) for (own, scale), feature in zip(levels, channels[1:], strict=False)]
         before, skips = list(channels[1:]), list(channels[1:])
         self.columns = nn.ModuleList()
         while len(before) > 1:

@@ -124,6 +124,37 @@ def test_values_that_make_no_sense(refused):
     assert "data.batch_size=abc" in refused("train", "data.batch_size=abc", "logger=csv")
 
 
+def test_a_word_for_a_number(refused):
+    words = [
+        "logger=csv",
+        "seed=x",
+        "trainer.max_epochs=ten",
+        "optimizer.lr=abc",
+        "model.width=wide",
+        "data.crop_size=big",
+    ]
+    said = refused("train", *words, "callbacks.strips.num_images=all", "data.num_workers=1", "trainer.devices=auto")
+    assert said.splitlines() == [
+        "error: seed=x: give a number, such as 0",
+        "trainer.max_epochs=ten: give a number, such as 100",
+        "optimizer.lr=abc: give a number, such as 0.001",
+        "model.width=wide: give a number, such as 1.0",
+        "data.crop_size=big: give a number, such as 64",
+        "callbacks.strips.num_images=all: give a number, such as 6",
+    ]
+
+
+def test_numbers_out_of_range(refused):
+    assert "seed=-1: give a whole number of at least 0" in refused("train", "seed=-1", "logger=csv")
+    for key in ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches"):
+        said = refused("train", f"trainer.{key}=0", "logger=csv")
+        assert f"trainer.{key}=0: give a whole number of at least 1" in said
+    small = ["logger=csv", "data.source.train=2", "data.source.val=1", "data.source.test=1", "data.crop_size=16"]
+    assert "optimizer: Invalid learning rate: -1" in refused("train", "optimizer.lr=-1", *small)
+    said = refused("train", "optimizer=sgd", "optimizer.momentum=-3", *small)
+    assert "optimizer: Invalid momentum value: -3" in said
+
+
 def test_crop_larger_than_allowed(refused, folder):
     said = refused("train", *FOLDER, f"data.root={folder}", "data.crop_size=4096")
     assert "data.crop_size=4096" in said and "48x40" in said

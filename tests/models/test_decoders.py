@@ -22,7 +22,7 @@ RESNET50 = [3, 64, 256, 512, 1024, 2048], [1, 2, 4, 8, 16, 32]
 PARAMETERS = {
     "unet": 9_800_016,
     "unetplusplus": 13_212_048,
-    "fpn": 4_968_192,
+    "fpn": 2_607_872,
     "deeplabv3plus": 3_169_040,
     "segformer": 1_246_720,
     "upernet": 13_768_448,
@@ -187,12 +187,18 @@ def test_pyramids_refuse_an_encoder_without_two_deep_features(name, strides):
 
 @pytest.mark.parametrize("name", ["unet", "unetplusplus"])
 def test_a_shallow_encoder_has_no_use_for_the_first_widths(name):
-    shallow = decoder(name, [3, 6, 8], [1, 4, 8])
+    shallow = decoder(name, [3, 40, 80], [1, 4, 8])
     assert {m.out_channels for m in shallow.modules() if isinstance(m, seglab.models.DecoderStage)} == {32, 16}
     with pytest.raises(ValueError, match="8 features needs 7 decoder widths, got \\[512, 256, 128, 64, 32, 16\\]"):
         decoder(name, [3] * 8, [2**i for i in range(8)])
     with pytest.raises(ValueError, match="multiple of the one before"):
         decoder(name, [3, 6, 8], [1, 2, 3])
+
+
+def test_a_node_of_unetplusplus_is_no_wider_than_its_level_s_feature():
+    narrow = decoder("unetplusplus", [3, 16, 24, 96], [1, 2, 4, 8])
+    widths = [[node.out_channels for node in column] for column in narrow.columns]
+    assert widths == [[16, 24], [16]] and narrow.out_channels == 16
 
 
 def test_unet_takes_skips_blocks_and_upsamplings_from_the_command_line():
