@@ -27,7 +27,7 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
     from seglab.data import Augmentation, SegmentationDataModule
     from seglab.data.augment import refuse_unknown_arguments
 
-    data = cfg.data
+    data, plain = cfg.data, OmegaConf.to_container(cfg.data, resolve=True)  # where older runs lack later keys
     with refuse_unknown_arguments():
         transforms = [
             instantiate(node, _convert_="all") for node in cfg.augment.transforms.values() if node is not None
@@ -43,6 +43,10 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
         num_workers=resolve_workers(data.num_workers, cfg.trainer.accelerator),
         seed=cfg.seed,
         cache_mb=data.cache_mb,
+        scale=plain.get("scale"),
+        crop_sizes=plain.get("crop_sizes"),
+        repeat_threshold=plain.get("repeat_threshold"),
+        mix=instantiate(cfg.get("mix"), _convert_="all"),
     )
 
 

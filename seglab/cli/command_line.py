@@ -39,6 +39,17 @@ class CommandParser(argparse.ArgumentParser):
         raise InputError(f"{message}; `{self.prog} --help` says more")
 
 
+def positive(word: str) -> int:
+    """Returns a whole number above zero.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not word.isdecimal() or not int(word):
+        raise argparse.ArgumentTypeError(f"{word} is not a whole number above 0")
+    return int(word)
+
+
 def parse_values(values: Mapping[str, Any]) -> "dict[str, Override]":
     """Returns what a config lists for each key, parsed as on the command line."""
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "predict photographs that have no label: masks, overlays, probabilities",
     "demo": "a page in the browser: drop a photograph, see its classes",
     "stats": "mean, std, area and inverse-area weight of each class of a training split",
+    "samples": "draw a sheet of training samples as augmentation makes them, with their masks",
     "crop": "write the five-crop dataset of a dataset",
     "rerun": "repeat a run and say whether its result is the same",
     "compare": "compare runs: scores and differences with intervals, and verdicts",

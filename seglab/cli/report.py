@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import HydraException
 
-from seglab.cli.command_line import CommandParser
+from seglab.cli.command_line import CommandParser, positive
 from seglab.cli.mistakes import explain, told_in_a_line
 from seglab.cli.run_folder import load_config, shown
 from seglab.errors import InputError
@@ -37,17 +37,6 @@ def parser() -> CommandParser:
     made.add_argument("--images", type=positive, metavar="N", help="images in the gallery, at most (all)")
     made.add_argument("--data-root", type=Path, metavar="PATH", help="the dataset's folder, where it has moved")
     return made
-
-
-def positive(word: str) -> int:
-    """Returns a whole number above zero.
-
-    Raises:
-        ArgumentTypeError: It is none.
-    """
-    if not word.isdecimal() or not int(word):
-        raise argparse.ArgumentTypeError(f"{word} is not a whole number above 0")
-    return int(word)
 
 
 def main() -> None:

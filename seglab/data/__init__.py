@@ -3,7 +3,17 @@
 from seglab.data.augment import Augmentation
 from seglab.data.datamodule import SegmentationDataModule
 from seglab.data.folder import ImageFolder
+from seglab.data.mix import ClassMix, CopyPaste, CutMix
 from seglab.data.shapes import Shapes
 from seglab.data.voc import VocFolder
 
-__all__ = ["Augmentation", "ImageFolder", "SegmentationDataModule", "Shapes", "VocFolder"]
+__all__ = [
+    "Augmentation",
+    "ClassMix",
+    "CopyPaste",
+    "CutMix",
+    "ImageFolder",
+    "SegmentationDataModule",
+    "Shapes",
+    "VocFolder",
+]

@@ -27,7 +27,7 @@ def window(mode: str, k: int, height: int, width: int, size: int, rng: np.random
     """
     rows, cols = height - size, width - size  # the last positions, negative where the image is smaller
     if mode == "random":
-        return _between(rows, rng), _between(cols, rng)
+        return between(rows, rng), between(cols, rng)
     if mode == "five" and k < 4:
         return rows * (k // 2), cols * (k % 2)
     return rows // 2, cols // 2
@@ -61,5 +61,6 @@ def cut(
     return image, mask
 
 
-def _between(last: int, rng: np.random.Generator) -> int:
+def between(last: int, rng: np.random.Generator) -> int:
+    """Returns a random whole number between 0 and `last`, both included, which may be negative."""
     return int(rng.integers(min(last, 0), max(last, 0) + 1))

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from seglab.data import crops, statistics
 from seglab.data.augment import Augmentation
 from seglab.data.dataset import PROTOCOLS, EvalDataset, TrainDataset
+from seglab.data.mix import Mix, scale_fault
 from seglab.data.reader import Reader
-from seglab.data.sampler import EpochSampler, EvalBatchSampler
+from seglab.data.sampler import EpochSampler, EvalBatchSampler, MixedSizeSampler, repeat_factors
 from seglab.data.source import SPLITS, Source
 from seglab.data.statistics import Statistics
 from seglab.errors import InputError
@@ -42,6 +43,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         cache_mb: float = 1024,
+        scale: Sequence[float] | None = None,
+        crop_sizes: Sequence[int] | None = None,
+        mix: Mix | None = None,
+        repeat_threshold: float | None = None,
     ) -> None:
         """Check the values; no file is read before `setup`.
 
@@ -56,6 +61,11 @@ class SegmentationDataModule(pl.LightningDataModule):
             num_workers: processes that prepare samples beside each training process.
             seed: of the order, the windows and the augmentation.
             cache_mb: MiB of decoded images to keep in memory for each split.
+            scale: least and largest factor by which training windows are magnified; None for none.
+            crop_sizes: sides of training windows, one drawn for each batch; None for `crop_size` in all.
+            mix: pastes parts of other samples; None for none.
+            repeat_threshold: samples of classes that a smaller share of the samples has are drawn more often, see
+                `repeat_factors`; None draws each once an epoch.
 
         Raises:
             InputError: naming every value that makes no sense.
@@ -64,6 +74,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.source, self.resize, self.crop, self.crop_size, self.protocol = source, resize, crop, crop_size, protocol
         self.augment, self.batch_size, self.num_workers = augment, batch_size, num_workers
         self.seed, self.cache_mb = seed, cache_mb
+        self.scale, self.crop_sizes, self.mix, self.repeat_threshold = scale, crop_sizes, mix, repeat_threshold
         self._readers: dict[str, Reader] = {}
         if faults := list(self._faults()):
             raise InputError("\n".join(faults))
@@ -93,10 +104,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         return statistics.compute(self._readers["train"], self.crop, self.crop_size)
 
     @property
+    def train_dataset(self) -> TrainDataset:
+        """Training samples by (epoch, index), over all processes."""
+        self.setup("train")
+        ignore_index = self.source.ignore_index
+        options = (self.crop, self.crop_size, self.augment, self.seed, ignore_index, self.scale, self.mix)
+        return TrainDataset(self._readers["train"], *options)
+
+    @property
     def images_per_epoch(self) -> int:
         """Training samples of an epoch, over all processes: images times the windows taken of each."""
-        self.setup("train")
-        return len(self._train_dataset())
+        return len(self.train_dataset)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of training samples, from where the trainer stands.
@@ -105,9 +123,12 @@ class SegmentationDataModule(pl.LightningDataModule):
             A loader of {"image": uint8 (b, 3, h, w), "mask": int64 (b, h, w), "name": list of str}.
         """
         self.setup()
-        dataset = self._train_dataset()
+        dataset = self.train_dataset
         epoch, batches = _progress(self.trainer)
-        sampler = EpochSampler(len(dataset), self.seed, epoch, batches * self.batch_size, *self._rank())
+        options = (len(dataset), self.seed, epoch, batches * self.batch_size, *self._rank(), self._weights())
+        sampler = (
+            MixedSizeSampler(self.crop_sizes, self.batch_size, *options) if self.crop_sizes else EpochSampler(*options)
+        )
         # Lightning asks for a loader with a state of its own; this one takes it from the trainer's.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         # BatchNorm cannot train on a last batch of one image.
@@ -138,9 +159,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         sampler = EvalBatchSampler(len(dataset), self.batch_size, *self._rank())
         return self._loader(dataset, batch_sampler=sampler, collate_fn=list)
 
-    def _train_dataset(self) -> TrainDataset:
-        reader = self._readers["train"]
-        return TrainDataset(reader, self.crop, self.crop_size, self.augment, self.seed, self.source.ignore_index)
+    def _weights(self) -> np.ndarray | None:
+        if self.repeat_threshold is None:
+            return None
+        areas = statistics.class_areas(self._readers["train"], self.crop, self.crop_size)
+        return repeat_factors(areas > 0, self.repeat_threshold)
 
     def _loader(self, dataset: torch.utils.data.Dataset, **options: Any) -> DataLoader:
         return DataLoader(
@@ -158,10 +181,11 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _refuse_wide_crop(self, sizes: np.ndarray) -> None:
         height, width = sizes[sizes.max(1).argmax()].tolist()
-        if self.crop_size > 2 * max(height, width):
+        size = max(self.crop_sizes or [self.crop_size])
+        if size > 2 * max(height, width):
             raise InputError(
-                f"data.crop_size={self.crop_size} is over twice the largest training image, {width}x{height}: most of "
-                f"each crop would be reflected border; give at most {2 * max(height, width)}"
+                f"data.crop_size{'s' if self.crop_sizes else ''}={size} is over twice the largest training image, "
+                f"{width}x{height}: most of each crop would be reflected border; give at most {2 * max(height, width)}"
             )
 
     def _rank(self) -> tuple[int, int]:
@@ -176,6 +200,18 @@ class SegmentationDataModule(pl.LightningDataModule):
             yield f"seed={self.seed}: give a whole number of at least 0"
         if not self.cache_mb >= 0:
             yield f"data.cache_mb={self.cache_mb}: give 0 or more MiB"
+        if self.scale is not None and (fault := scale_fault("data.scale", self.scale)):
+            yield fault
+        if self.crop_sizes is not None and not (
+            isinstance(self.crop_sizes, Sequence)
+            and self.crop_sizes
+            and all(_is_whole(size) and size >= 1 for size in self.crop_sizes)
+        ):
+            yield f"data.crop_sizes={self.crop_sizes}: give sides in pixels, as [192, 256, 320]"
+        if self.repeat_threshold is not None and not (
+            isinstance(self.repeat_threshold, int | float) and 0 < self.repeat_threshold <= 1
+        ):
+            yield f"data.repeat_threshold={self.repeat_threshold}: give a share of the images, above 0 to 1"
         for key, value, choices in (
             ("data.crop", self.crop, crops.MODES),
             ("protocol", self.protocol, PROTOCOLS),

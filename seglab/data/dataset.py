@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
 from seglab.data import crops
 from seglab.data.augment import Augmentation
-from seglab.data.reader import Reader
+from seglab.data.mix import Mix
+from seglab.data.reader import Reader, resize_image
 
 PROTOCOLS = ("full", "center_crop")
 Sample = dict[str, Any]
@@ -27,6 +29,8 @@ class TrainDataset(torch.utils.data.Dataset):
         augment: Augmentation | None = None,
         seed: int = 0,
         ignore_index: int = 255,
+        scale: tuple[float, float] | None = None,
+        mix: Mix | None = None,
     ) -> None:
         """Take the parts.
 
@@ -37,32 +41,49 @@ class TrainDataset(torch.utils.data.Dataset):
             augment: changes each window; None for none.
             seed: another seed draws other windows and changes.
             ignore_index: label of pixels outside the image.
+            scale: least and largest factor by which a window is magnified, uniformly drawn; None for none.
+            mix: pastes parts of another sample, whose window is drawn and changed like the first; None for none.
         """
         self.reader, self.crop, self.crop_size = reader, crop, crop_size
         self.augment, self.seed, self.ignore_index = augment, seed, ignore_index
+        self.scale, self.mix = scale, mix
         self.windows = crops.windows_per_image(crop)
 
     def __len__(self) -> int:
         return len(self.reader) * self.windows
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int] | tuple[int, int, int]) -> Sample:
         """Sample `index` of an epoch.
 
         Args:
-            key: (epoch, index).
+            key: (epoch, index), or (epoch, index, side of the window in pixels). Index plus a multiple of the length is
+                the same image, drawn anew.
 
         Returns:
             "image" uint8 (3, h, w), "mask" int64 (h, w) and "name".
         """
-        epoch, index = key
+        epoch, index, size = (*key, self.crop_size)[:3]
         rng = np.random.default_rng((self.seed, epoch, index))
+        index %= len(self)
+        image, mask = self._window(index, size, rng)
+        if self.mix is not None and rng.random() < self.mix.p:
+            partner = self._window(int(rng.integers(len(self))), size, rng)
+            image, mask = self.mix((image, mask), partner, rng)
+        return _sample(image, mask, self.reader.names[index // self.windows])
+
+    def _window(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         i, k = divmod(index, self.windows)
         image, mask = self.reader[i]
-        top, left = crops.window(self.crop, k, *mask.shape, self.crop_size, rng)
-        image, mask = crops.cut(image, mask, top, left, self.crop_size, self.ignore_index)
+        # what the scale makes `size` pixels of: only the window is resized, never the image
+        side = size if self.scale is None else max(round(size / rng.uniform(*self.scale)), 1)
+        top, left = crops.window(self.crop, k, *mask.shape, side, rng)
+        image, mask = crops.cut(image, mask, top, left, side, self.ignore_index)
+        if side != size:
+            image = resize_image(image, size)
+            mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
         if self.augment is not None:
             image, mask = self.augment(image, mask, seed=int(rng.integers(2**32)))
-        return _sample(image, mask, self.reader.names[i])
+        return image, mask
 
 
 class EvalDataset(torch.utils.data.Dataset):

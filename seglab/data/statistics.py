@@ -2,9 +2,11 @@
 
 import hashlib
 import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,14 +85,60 @@ def compute(reader: Reader, crop: str = "random", crop_size: int = 256) -> Stati
     Raises:
         InputError: if a file cannot be read.
     """
-    region = None if crop == "random" else (crop, crop_size)
-    parts = ("statistics", _VERSION, reader.source.fingerprint(), reader.split, reader.resize, region)
-    key = f"statistics-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
+    key = _key("statistics", reader, crop, crop_size)
     if known := cache.load_json(key):
         return Statistics(tuple(known["mean"]), tuple(known["std"]), known["areas"], known["image_areas"])
     statistics = _measure(reader, crop, crop_size)
     cache.store_json(key, asdict(statistics))
     return statistics
+
+
+def class_areas(reader: Reader, crop: str = "random", crop_size: int = 256) -> np.ndarray:
+    """Labelled pixels of each class in each training sample, taken from the cache folder where they are known.
+
+    Args:
+        reader: as for `compute`, and so are the others.
+        crop: samples are whole images for "random", else the windows.
+        crop_size: side of a window in pixels.
+
+    Returns:
+        Pixels int64 (samples, num_classes), in the order of the samples.
+
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    key = _key("class-areas", reader, crop, crop_size)
+    if known := cache.load_arrays(key):
+        return known["areas"]
+    num_classes = len(reader.source.class_names)
+
+    def count(i: int) -> np.ndarray:
+        _, mask = reader[i]
+        return np.stack([_areas(mask[part], num_classes) for part in _parts(*mask.shape, crop, crop_size)])
+
+    areas = np.concatenate(list(_over_images(count, reader, "Counting the classes of each image")))
+    cache.store_arrays(key, {"areas": areas})
+    return areas
+
+
+def _key(kind: str, reader: Reader, crop: str, crop_size: int) -> str:
+    region = None if crop == "random" else (crop, crop_size)
+    parts = (kind, _VERSION, reader.source.fingerprint(), reader.split, reader.resize, region)
+    return f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
+
+
+def _over_images(function: Callable[[int], Any], reader: Reader, title: str) -> Iterator[Any]:
+    """Calls a function with the number of each image, in threads, with a progress bar; yields in their order."""
+    pool = ThreadPoolExecutor()
+    try:
+        results = pool.map(function, range(len(reader)))
+        yield from track(results, title, len(reader), console=Console(stderr=True), transient=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _areas(mask: np.ndarray, num_classes: int) -> np.ndarray:
+    return np.bincount(mask.ravel(), minlength=256)[:num_classes]
 
 
 def _measure(reader: Reader, crop: str, crop_size: int) -> Statistics:
@@ -104,20 +152,14 @@ def _measure(reader: Reader, crop: str, crop_size: int) -> Statistics:
             mean, std = (values[:, 0] for values in cv2.meanStdDev(image[part]))
             count = mask[part].size
             moments += np.stack([np.full(3, count), mean * count, (mean**2 + std**2) * count])
-            area = np.bincount(mask[part].ravel(), minlength=256)[: len(names)]
+            area = _areas(mask[part], len(names))
             areas += np.stack([area, (area > 0) * area.sum()])
         return moments, areas
 
     moments, areas = np.zeros((3, 3)), np.zeros((2, len(names)), np.int64)
-    pool = ThreadPoolExecutor()
-    try:
-        results = pool.map(sums, range(len(reader)))
-        title, console = "Measuring the training images", Console(stderr=True)
-        for more_moments, more_areas in track(results, title, len(reader), console=console, transient=True):
-            moments += more_moments
-            areas += more_areas
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for more_moments, more_areas in _over_images(sums, reader, "Measuring the training images"):
+        moments += more_moments
+        areas += more_areas
     mean = moments[1] / moments[0]
     std = np.sqrt(np.maximum(moments[2] / moments[0] - mean**2, 0))
     named = (dict(zip(names, row, strict=True)) for row in areas.tolist())

@@ -95,6 +95,41 @@ def strips(
     return sheet
 
 
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, np.ndarray]]]],
+    headings: Sequence[str],
+    class_names: Sequence[str],
+    side: int = 160,
+) -> Image.Image:
+    """Returns samples in a grid, each above itself with its mask laid over it; what is not scored is painted over.
+
+    Args:
+        rows: For each row its name and its samples, image uint8 (h, h, 3) and mask uint8 (h, h).
+        headings: One for each column.
+        class_names: Names of the classes.
+        side: Of each tile in pixels.
+    """
+    gap, heading, below = 6, 22, 22
+    step = 2 * side + below
+    width = len(headings) * (side + gap) + gap
+    band = legend(class_names, width)
+    sheet = Image.new("RGB", (width, heading + len(rows) * step + band.height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(headings):
+        draw.text((gap + column * (side + gap) + side / 2, heading / 2), title, "black", _font(13), anchor="mm")
+    for row, (name, samples) in enumerate(rows):
+        y = heading + row * step
+        for column, (image, mask) in enumerate(samples):
+            laid_over = overlay(image, mask, len(class_names))
+            laid_over[mask >= len(class_names)] = BOUNDARY_COLOR
+            for line, tile in enumerate((image, laid_over)):
+                resized = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
+                sheet.paste(resized, (gap + column * (side + gap), y + line * side))
+        draw.text((gap, y + 2 * side + below / 2 - 2), name, "dimgray", _font(11), anchor="lm")
+    sheet.paste(band, (0, sheet.height - band.height))
+    return sheet
+
+
 def save_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path, title: str) -> None:
     """Draws a confusion matrix int64 (K, K) with each row as shares of its label's pixels."""
     from matplotlib.figure import Figure

@@ -1,6 +1,7 @@
 import warnings
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 from hydra.utils import instantiate
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 from seglab.data.augment import Augmentation, refuse_unknown_arguments
 from seglab.errors import InputError
 
-NAMES = ["none", "flip", "sharpen_flip", "albu"]
+NAMES = ["none", "flip", "sharpen_flip", "albu", "strong"]
 
 
 @pytest.fixture
@@ -37,7 +38,9 @@ def test_each_recipe_repeats_by_seed_and_keeps_shapes(name, conf, pair):
         assert np.array_equal(image, image2) and np.array_equal(mask, mask2)
         assert image.shape == (48, 64, 3) and image.dtype == mask.dtype == np.uint8
     distinct = len({image.tobytes() for image, _ in first})
-    assert distinct == {"none": 1, "flip": 2, "albu": 12}.get(name, distinct) and (name == "none" or distinct > 1)
+    assert distinct == {"none": 1, "flip": 2, "albu": 12, "strong": 12}.get(name, distinct) and (
+        name == "none" or distinct > 1
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,6 +58,30 @@ def test_image_and_mask_move_together(conf):
     for seed in range(10):
         moved, labels = Augmentation(rotate, 9)(image, mask, seed)
         assert ((moved[..., 0] > 100) == (labels == 1)).mean() > 0.98
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_painted_by_the_mask_stays_painted_by_it(name, conf):
+    augment = _load(name, conf)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[8:40, 12:30], mask[30:60, 36:60] = 1, 2
+    image = np.repeat(np.array([40, 110, 190], np.uint8)[mask][..., None], 3, axis=2)
+    for seed in range(30):
+        moved, labels = augment(image, mask, seed)
+        lightness = moved.mean(2)
+        levels = np.array([np.median(lightness[labels == label]) for label in range(3)])
+        found = np.abs(lightness[..., None] - levels).argmin(2)
+        inside = (cv2.erode(labels, np.ones((5, 5))) == cv2.dilate(labels, np.ones((5, 5)))) & (labels != 9)
+        assert (np.diff(levels) > 15).all() and (found == labels)[inside].mean() > 0.99 and inside.mean() > 0.4
+
+
+def test_what_a_hole_of_the_strong_recipe_hides_is_not_scored(conf):
+    [cut_out] = [node for node in _load("strong", conf).compose.transforms if isinstance(node, A.CoarseDropout)]
+    cut_out.p = 1
+    image, mask = np.full((64, 64, 3), 30, np.uint8), np.ones((64, 64), np.uint8)
+    for seed in range(10):
+        changed, labels = Augmentation([cut_out], 9)(image, mask, seed)
+        assert (labels == 9).any() and np.array_equal(labels == 9, (changed != 30).all(2))
 
 
 def test_uncovered_pixels_are_ignored_at_any_depth(pair):

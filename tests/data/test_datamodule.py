@@ -1,3 +1,5 @@
+import re
+
 import albumentations as A
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from torch import nn
 
 from seglab.data.augment import Augmentation
 from seglab.data.datamodule import SegmentationDataModule
+from seglab.data.mix import CopyPaste
+from seglab.data.sampler import repeat_factors
 from seglab.data.shapes import Shapes
 from seglab.errors import InputError
 
@@ -30,7 +34,8 @@ class Seen(pl.LightningModule):
         self.layer, self.seen = nn.Conv2d(3, 9, 1), []
 
     def training_step(self, batch, batch_idx):
-        self.seen.append((self.current_epoch, tuple(batch["name"]), batch["image"].sum().item()))
+        image = batch["image"]
+        self.seen.append((self.current_epoch, tuple(batch["name"]), image.sum().item(), image.shape[-1]))
         logits = self.layer(batch["image"] / 255)
         return nn.functional.cross_entropy(logits, batch["mask"], ignore_index=9)
 
@@ -94,6 +99,36 @@ def test_a_run_is_taken_up_where_it_stopped(tmp_path, hook, call, workers):
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mixed_balanced_samples_of_several_sizes_are_taken_up_inside_an_epoch(tmp_path, workers):
+    def data():
+        options = {"scale": [0.5, 2.0], "crop_sizes": [12, 16, 20], "repeat_threshold": 1.0, "num_workers": workers}
+        return _data(mix=CopyPaste(Shapes.class_names), **options)
+
+    path = tmp_path / "some.ckpt"
+    whole = _fit(tmp_path, data(), [SaveAt("on_train_batch_end", 5, path)])
+    assert len(whole.seen) == 12 and len({seen[3] for seen in whole.seen}) == 3
+    resumed = _fit(tmp_path, data(), ckpt_path=path)
+    assert resumed.seen == whole.seen[6:]
+    assert torch.equal(resumed.layer.weight, whole.layer.weight)
+
+
+def test_rare_classes_are_drawn_more_often():
+    data = _data(train=40, repeat_threshold=1.0)
+    masks = [data.source.read("train", i)[1] for i in range(40)]
+    present = np.array([[(mask == label).any() for label in range(9)] for mask in masks])
+    assert data.train_dataloader().sampler.weights.tolist() == repeat_factors(present, 1.0).tolist()
+    assert _data(train=40).train_dataloader().sampler.weights is None
+    plain, balanced = present.mean(0), np.zeros(9)
+    loader = data.train_dataloader()
+    for epoch in range(200):
+        loader.sampler.set_epoch(epoch)
+        balanced += present[[index % 40 for _, index in loader.sampler]].mean(0) / 200
+    expected = np.average(present, axis=0, weights=repeat_factors(present, 1.0))
+    np.testing.assert_allclose(balanced, expected, atol=0.01)
+    assert balanced[plain.argmin()] > 1.2 * plain.min()
+
+
 def test_a_finished_run_goes_on_with_the_next_epoch(tmp_path):
     whole = _fit(tmp_path, _data(), epochs=3)
     _fit(tmp_path, _data(), [SaveAt("on_train_end", 0, tmp_path / "end.ckpt")], epochs=2)
@@ -152,11 +187,28 @@ def test_setup_finds_a_faulty_split():
 @pytest.mark.parametrize(
     ("key", "value"),
     [("crop_size", 0), ("crop_size", 1.5), ("batch_size", 0), ("num_workers", -1), ("resize", 0), ("seed", -1)]
-    + [("cache_mb", -1), ("crop", "middle"), ("protocol", "half"), ("crop_size", True), ("crop_size", None)],
+    + [("cache_mb", -1), ("crop", "middle"), ("protocol", "half"), ("crop_size", True), ("crop_size", None)]
+    + [
+        ("scale", 2),
+        ("scale", [2, 1]),
+        ("scale", [0, 1]),
+        ("scale", [1, 2, 3]),
+        ("scale", ["a", 2]),
+        ("scale", [1, 99]),
+    ]
+    + [("crop_sizes", []), ("crop_sizes", 32), ("crop_sizes", [0, 8]), ("crop_sizes", [1.5]), ("crop_sizes", ["big"])]
+    + [("repeat_threshold", value) for value in (0, -1, 1.5, "often")],
 )
 def test_a_wrong_value_is_named(key, value):
-    with pytest.raises(InputError, match=rf"{key}={value}"):
+    with pytest.raises(InputError, match=re.escape(f"{key}={value}")):
         _data(**{key: value})
+
+
+@pytest.mark.parametrize("sizes", [{"crop_size": 49}, {"crop_size": 16, "crop_sizes": [16, 49]}])
+def test_a_crop_of_mostly_border_is_refused(sizes):
+    _data(**{key: 48 if key == "crop_size" else [16, 48] for key in sizes}).setup("fit")
+    with pytest.raises(InputError, match=r"data.crop_sizes?=49 is over twice the largest training image, 24x24"):
+        _data(**sizes).setup("fit")
 
 
 def test_all_wrong_values_are_named_at_once():

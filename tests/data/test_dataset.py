@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 
 from seglab.data.augment import Augmentation
 from seglab.data.dataset import EvalDataset, TrainDataset
+from seglab.data.mix import CopyPaste, CutMix
 from seglab.data.reader import Reader
 from seglab.data.sampler import EpochSampler
 from seglab.data.shapes import Shapes
@@ -47,6 +48,64 @@ def test_five_crops_make_five_samples_of_an_image():
     assert {dataset[0, i]["name"] for i in range(5, 10)} == {"train_00001"}
 
 
+def test_a_repetition_is_the_same_image_drawn_anew():
+    dataset = _train()
+    assert dataset[0, 4]["name"] == dataset[0, 10]["name"] == dataset[0, 16]["name"]
+    assert len({dataset[0, i]["image"].numpy().tobytes() for i in (4, 10, 16)}) == 3
+    assert torch.equal(dataset[0, 10]["image"], dataset[0, 10]["image"])
+    five = _train("five")
+    assert torch.equal(five[0, 7]["image"], five[0, 37]["image"])
+
+
+def test_a_key_may_bring_the_size_of_its_window():
+    dataset = _train()
+    for size in (20, 32, 60):
+        assert dataset[0, 1, size]["image"].shape == (3, size, size)
+    assert torch.equal(dataset[0, 1, 32]["image"], dataset[0, 1]["image"])
+
+
+class Ramps(Shapes):
+    """Images whose red is ten times the row and whose green the column, with blocks of one label for 4 x 4 pixels."""
+
+    def read(self, split, i):
+        rows, cols = np.mgrid[: self.size, : self.size]
+        return np.dstack([rows, cols, rows * 0]).astype(np.uint8) * 5, (rows // 4 % 2 + cols // 4 % 2 * 2).astype("u1")
+
+
+@pytest.mark.parametrize("crop", ["random", "center", "five"])
+def test_a_scaled_window_shows_a_part_of_the_image_with_its_own_labels(crop):
+    dataset = TrainDataset(Reader(Ramps(size=48, train=6), "train"), crop, 32, ignore_index=9, scale=(0.8, 2.0))
+    factors = []
+    for epoch in range(40):
+        sample = dataset[epoch, 4]
+        image, mask = sample["image"].numpy().astype(float), sample["mask"].numpy()
+        assert image.shape == (3, 32, 32)
+        row, col = image[0, :, 0] / 5, image[1, 0] / 5  # the place in the image that each pixel shows
+        factors.append(31 / (row[-1] - row[0]))
+        assert factors[-1] == pytest.approx(31 / (col[-1] - col[0]), rel=0.05)
+        inside = np.abs((row + 0.5) % 4 - 2) < 1.4  # further than half a pixel from the edge of a block
+        expected = np.rint(row).astype(int)[:, None] // 4 % 2 + np.rint(col).astype(int) // 4 % 2 * 2
+        columns = np.abs((col + 0.5) % 4 - 2) < 1.4
+        assert inside.sum() > 8 and np.array_equal(mask[inside][:, columns], expected[inside][:, columns])
+    assert 0.7 < min(factors) < 1 and 1.7 < max(factors) < 2.3
+    assert torch.equal(dataset[3, 2]["image"], dataset[3, 2]["image"])
+
+
+def test_a_window_larger_than_the_image_is_not_scored_outside_it():
+    reader = Reader(Ramps(size=48, train=6), "train")
+    dataset = TrainDataset(reader, "random", 32, ignore_index=9, scale=(0.5, 0.5))  # windows of 64 in images of 48
+    for epoch in range(5):
+        mask = dataset[epoch, 0]["mask"]
+        assert (mask == 9).float().mean() == pytest.approx(1 - (48 / 64) ** 2, abs=0.02)
+
+
+def test_a_mixed_sample_is_two_windows_of_the_same_size():
+    plain, mixed = _train(scale=(0.5, 2.0)), _train(scale=(0.5, 2.0), mix=CutMix(p=0.7))
+    alike = [torch.equal(plain[epoch, 2]["image"], mixed[epoch, 2]["image"]) for epoch in range(100)]
+    assert 15 < sum(alike) < 45
+    assert mixed[0, 2]["name"] == "train_00002" and mixed[0, 2, 20]["mask"].shape == (20, 20)
+
+
 def test_samples_follow_from_seed_epoch_and_index():
     def first(epoch, seed):
         return _train(augment=_augment(), seed=seed)[epoch, 2]["image"]
@@ -58,7 +117,8 @@ def test_samples_follow_from_seed_epoch_and_index():
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_stream_is_the_same_for_any_number_of_workers(workers):
     def stream(workers):
-        dataset = _train(augment=_augment())
+        mix = CopyPaste(Shapes.class_names)
+        dataset = _train(augment=_augment(), scale=(0.5, 2.0), mix=mix)
         sampler = EpochSampler(len(dataset))
         loader = DataLoader(dataset, 2, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
         batches = []

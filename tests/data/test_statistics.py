@@ -54,6 +54,20 @@ def test_a_border_outside_the_image_does_not_count():
     np.testing.assert_allclose(padded.mean, whole.mean)
 
 
+@pytest.mark.parametrize(("crop", "count"), [("random", 1), ("center", 1), ("five", 5)])
+def test_classes_are_counted_in_each_sample_and_kept(crop, count, monkeypatch):
+    reader, size = _reader(), 24
+    areas = statistics.class_areas(reader, crop, size)
+    assert areas.shape == (12 * count, 9)
+    for i, k in np.ndindex(12, count):
+        mask = reader[i][1]
+        if crop != "random":
+            _, mask = cut(*reader[i], *window(crop, k, 40, 40, size, None), size, 9)
+        assert areas[i * count + k].tolist() == [(mask == c).sum() for c in range(9)]
+    monkeypatch.setattr(statistics, "_over_images", None)
+    assert np.array_equal(statistics.class_areas(reader, crop, size), areas)
+
+
 def test_figures_are_kept_and_not_mixed_up(monkeypatch):
     cases = [(_reader(), "random", 24), (_reader(resize=20), "random", 24), (_reader(size=48), "random", 24)]
     cases += [(_reader(), "five", 24), (_reader(), "five", 16), (_reader(), "center", 24)]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from seglab.cli.resolvers import register_resolvers
+from seglab.lab.runs import config_of_result
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -98,3 +100,10 @@ def test_sweep_starts_from_its_experiment(name):
     assert chosen(config, "experiment") == experiment
     assert config.hydra.mode.name == "MULTIRUN"
     assert {key: values.replace(" ", "") for key, values in config.hydra.sweeper.params.items()} == params
+
+
+def test_augmentation_that_is_off_leaves_the_config_of_a_result_as_it_was():
+    config = composed("experiment=phase7_4", "data=voc9", "data.root=VOC")
+    assert "mix" not in config
+    result = config_of_result({"data": OmegaConf.to_container(config.data, resolve=True)})
+    assert not {"scale", "crop_sizes", "repeat_threshold"} & result["data"].keys()
