@@ -72,7 +72,8 @@ def test_command_runs(line, place, call, trained):
             config.write_text(json.dumps(json.loads(config.read_text()) | {"seed": seed}))
     words = [word.replace("SWEEP", str(place / "sweep")) for word in words]
     words = [
-        place / word if word in ("comparison.md", "report.html", "photos", "predictions") else word for word in words
+        place / word if word in ("comparison.md", "report.html", "samples.png", "photos", "predictions") else word
+        for word in words
     ]
     words = [str(word).replace("RUN", str(run)).replace("=VOC", f"={place / 'VOC'}") for word in words]
     words = [word.replace("root=photos", f"root={root}").replace("crops", str(place / "crops")) for word in words]
@@ -89,6 +90,8 @@ def test_command_runs(line, place, call, trained):
     assert status == 0, err
     if first == "train":
         assert (run / "summary.json").read_text().count('"status": "finished"') == 1
+    elif first == "samples":
+        assert Image.open(place / "samples.png").width > 100
     elif first == "stats":
         assert all(name in out for name in ("background", "cat", "dog"))
     elif words[0] == "predict":
