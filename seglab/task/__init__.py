@@ -15,6 +15,7 @@ from seglab.task.losses import (
 from seglab.task.metrics_table import MetricsTable
 from seglab.task.prediction_strips import PredictionStrips
 from seglab.task.random_state import RandomState
+from seglab.task.schedules import WarmupCosineLR, WarmupPolynomialLR
 from seglab.task.segmentation import SegmentationTask
 from seglab.task.throughput import Throughput, peak_memory
 
@@ -34,6 +35,8 @@ __all__ = [
     "RunCheckpoint",
     "SegmentationTask",
     "Throughput",
+    "WarmupCosineLR",
+    "WarmupPolynomialLR",
     "WeightedSum",
     "WithinEpochCheckpoint",
     "peak_memory",
