@@ -18,6 +18,7 @@ from seglab.task.random_state import RandomState
 from seglab.task.schedules import WarmupCosineLR, WarmupPolynomialLR
 from seglab.task.segmentation import SegmentationTask
 from seglab.task.throughput import Throughput, peak_memory
+from seglab.task.weight_averaging import ExponentialMovingAverage, StochasticWeightAveraging
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -25,6 +26,7 @@ __all__ = [
     "CrossEntropy",
     "Dice",
     "EvaluationWriter",
+    "ExponentialMovingAverage",
     "FineTuning",
     "Focal",
     "Lovasz",
@@ -34,6 +36,7 @@ __all__ = [
     "RandomState",
     "RunCheckpoint",
     "SegmentationTask",
+    "StochasticWeightAveraging",
     "Throughput",
     "WarmupCosineLR",
     "WarmupPolynomialLR",
