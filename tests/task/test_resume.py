@@ -115,8 +115,11 @@ def leaves(tree, place):
 
 @pytest.mark.parametrize(
     ("workers", "scheduler"),
-    [(0, ["scheduler=cosine"]), (2, ["scheduler=plateau", "scheduler.patience=0", "+scheduler.threshold=0.5"])],
-    ids=["cosine", "plateau, workers"],
+    [
+        (0, ["scheduler=warmup_cosine", "averaging=swa", "averaging.start=0.3", "trainer.gradient_clip_val=1"]),
+        (2, ["scheduler=plateau", "scheduler.patience=0", "+scheduler.threshold=0.5"]),
+    ],
+    ids=["steps, averaging, clipping", "plateau, workers"],
 )
 def test_a_killed_run_ends_as_the_uncut_one(train, tmp_path, workers, scheduler):
     uncut, cut = tmp_path / "uncut", tmp_path / "cut"
