@@ -52,7 +52,7 @@ def check_config(cfg: DictConfig) -> None:
 
 
 def check_steps(cfg: DictConfig) -> None:
-    """Refuses gradients of no batch or clipped to nothing, and a run that goes on without its average of weights.
+    """Refuses steps of no batch, gradients clipped to nothing, and a run that goes on without its average of weights.
 
     Raises:
         InputError: The first of these.
