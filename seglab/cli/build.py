@@ -218,5 +218,6 @@ def build_trainer(cfg: DictConfig, callbacks: list["pl.Callback"], loggers: list
 
 
 def build_callbacks(cfg: DictConfig) -> list["pl.Callback"]:
-    """Builds every callback that is not null."""
-    return [instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node is not None]
+    """Builds every callback that is not null, and the averaging of weights."""
+    nodes = [*cfg.callbacks.values(), cfg.get("averaging")]
+    return [instantiate(node, _convert_="all") for node in nodes if node is not None]

@@ -20,7 +20,7 @@ LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_sec
 def check_config(cfg: DictConfig) -> None:
     """Refuses a monitor that nobody logs, a validation or test that is switched off, and a folder of another run.
 
-    With these goes what `check_encoder` refuses.
+    With these goes what `check_steps` and `check_encoder` refuse.
 
     Raises:
         InputError: The first of these.
@@ -49,6 +49,7 @@ def check_config(cfg: DictConfig) -> None:
         raise InputError(
             f"trainer.check_val_every_n_epoch={every} is over trainer.max_epochs={epochs}: no epoch would be validated"
         )
+    check_steps(cfg)
     check_encoder(cfg)
     if cfg.resume is not None and network_of(load_config(Path(cfg.resume))) != network_of(cfg):
         raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
@@ -82,6 +83,20 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_steps(cfg: DictConfig) -> None:
+    """Refuses gradients that are clipped to nothing, and a run that goes on without its average of weights.
+
+    Raises:
+        InputError: The first of these.
+    """
+    clip = cfg.trainer.gradient_clip_val
+    if clip is not None and not (_is_number(clip) and clip > 0):
+        raise InputError(f"trainer.gradient_clip_val={clip}: give the largest norm of a gradient, above 0, or null")
+    before = None if cfg.resume is None else load_config(Path(cfg.resume)).get("averaging")
+    if before is not None and (cfg.get("averaging") or {}).get("_target_") != before["_target_"]:
+        raise InputError(f"resume={cfg.resume}: its checkpoints hold an average of weights; leave out averaging=")
 
 
 def check_encoder(cfg: DictConfig) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def explain(error: BaseException, config_name: str) -> str:
     text = "\n".join(str(link) for link in chain)
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        options = _choices(group)
         return f"{group}={option} is not known: {_nearest(option, options)}the choices are {', '.join(options)}"
     if match := re.search(r"Could not override '([^'@]+)", text):
         key = match[1].strip().lstrip("+~")
@@ -64,6 +64,24 @@ def explain(error: BaseException, config_name: str) -> str:
         key = re.search(r"full_key: (\S+)", text)
         return f"{key[1] if key else match[1]}: {_last_line(chain[-1])}"
     return _last_line(error)
+
+
+def refuse_null_choices(words: Sequence[str]) -> None:
+    """Refuses a config group set to null, which Hydra can only take in a file.
+
+    Raises:
+        InputError: Naming the group and its choices.
+    """
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        if "null" in value.split(",") and (CONF / group).is_dir():
+            raise InputError(
+                f"{word}: null is no choice of {group}: leave it out, or give {', '.join(_choices(group))}"
+            )
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

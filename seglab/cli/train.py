@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF, told_in_a_line
+from seglab.cli.mistakes import CONF, refuse_null_choices, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
     load_checkpoint,
@@ -41,6 +41,7 @@ def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     register_resolvers()
     with told_in_a_line("train"):
+        refuse_null_choices(sys.argv[1:])
         runs = [word.split("=", 1)[1] for word in sys.argv[1:] if word.startswith("resume=")]
         if runs and runs[-1] not in ("", "null"):
             sys.argv[1:] = resume_overrides(Path(runs[-1]), sys.argv[1:])

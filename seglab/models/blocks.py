@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 LEAST_WIDTH = 8
 
@@ -90,6 +91,11 @@ class ResidualBlock(nn.Module):
         out_channels: Width of the output.
         depth: Number of convolutions, at least 1.
         norm_layer: Called with the width to make each norm; none if None.
+        drop_path: Probability that an image goes through the shortcut alone while training; what the convolutions add
+            to the others is divided by 1 - `drop_path` (stochastic depth, Huang et al. 2016, arXiv:1603.09382).
+
+    Raises:
+        ValueError: If `depth` is below 1, or `drop_path` is no probability below 1.
     """
 
     def __init__(
@@ -98,16 +104,20 @@ class ResidualBlock(nn.Module):
         out_channels: int,
         depth: int = 2,
         norm_layer: Callable[[int], nn.Module] | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be a probability below 1, got {drop_path}")
         *body, self.activation = ConvBlock(in_channels, out_channels, depth, norm_layer)
         self.body = nn.Sequential(*body)
         same = in_channels == out_channels
         self.shortcut = nn.Identity() if same else conv_norm(in_channels, out_channels, 1, norm_layer)
+        self.drop_path = StochasticDepth(drop_path, mode="row")
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (b, in_channels, h, w) to (b, out_channels, h, w)."""
-        return self.activation(self.body(x) + self.shortcut(x))
+        return self.activation(self.drop_path(self.body(x)) + self.shortcut(x))
 
 
 class SqueezeExcite(nn.Module):

@@ -26,6 +26,9 @@ class ConvEncoder(nn.Module):
         block: Makes a block from its input's and its output's width.
         downsample: Makes the downsampling from its width.
         in_channels: Channels of the image.
+        drop_path_rate: Probability that the last block's branch is left out while training; it rises in equal steps
+            from 0, of the stem, as in Huang et al. (2016, arXiv:1603.09382). The blocks must take a `drop_path`, as
+            `ResidualBlock` does; they are not given one if None.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class ConvEncoder(nn.Module):
         block: Callable[[int, int], nn.Module] = ConvBlock,
         downsample: Callable[[int], nn.Module] = MaxPoolDownsample,
         in_channels: int = 3,
+        drop_path_rate: float | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.strides = [in_channels], [1]
@@ -44,9 +48,10 @@ class ConvEncoder(nn.Module):
             self.channels = scale_widths([stem], width)
             self.stem = block(in_channels, *self.channels)
         self.stages = nn.ModuleList()
-        for channels in scale_widths(widths, width):
+        for i, channels in enumerate(scale_widths(widths, width), start=1):
             down = downsample(channels)
-            self.stages.append(nn.Sequential(block(self.channels[-1], channels), down))
+            options = {} if drop_path_rate is None else {"drop_path": drop_path_rate * i / len(widths)}
+            self.stages.append(nn.Sequential(block(self.channels[-1], channels, **options), down))
             self.channels.append(channels)
             self.strides.append(self.strides[-1] * down.stride)
 

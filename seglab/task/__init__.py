@@ -15,8 +15,10 @@ from seglab.task.losses import (
 from seglab.task.metrics_table import MetricsTable
 from seglab.task.prediction_strips import PredictionStrips
 from seglab.task.random_state import RandomState
+from seglab.task.schedules import WarmupCosineLR, WarmupPolynomialLR
 from seglab.task.segmentation import SegmentationTask
 from seglab.task.throughput import Throughput, peak_memory
+from seglab.task.weight_averaging import ExponentialMovingAverage, StochasticWeightAveraging
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -24,6 +26,7 @@ __all__ = [
     "CrossEntropy",
     "Dice",
     "EvaluationWriter",
+    "ExponentialMovingAverage",
     "FineTuning",
     "Focal",
     "Lovasz",
@@ -33,7 +36,10 @@ __all__ = [
     "RandomState",
     "RunCheckpoint",
     "SegmentationTask",
+    "StochasticWeightAveraging",
     "Throughput",
+    "WarmupCosineLR",
+    "WarmupPolynomialLR",
     "WeightedSum",
     "WithinEpochCheckpoint",
     "peak_memory",

@@ -67,13 +67,17 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 class WithinEpochCheckpoint(RunCheckpoint):
-    """Saves a run after a training batch, but never after an epoch's last one.
+    """Saves a run after a step of the optimizer, but never after an epoch's last one.
 
     From such a checkpoint Lightning would go on with the next epoch, and the validation, the row in metrics.csv and the
-    best.ckpt of this one would be missing. The epoch's own checkpoint follows the validation anyway.
+    best.ckpt of this one would be missing. The epoch's own checkpoint follows the validation anyway. Nor after a
+    batch whose gradient waits for others to be added: the checkpoint would lose it.
     """
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Saves if the time has come and the epoch goes on."""
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            super().on_train_batch_end(trainer, *args, **kwargs)
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves if the time has come, the optimizer has stepped and the epoch goes on."""
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

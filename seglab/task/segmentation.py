@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from seglab.errors import InputError
 from seglab.task.fine_tuning import FineTuning
 from seglab.task.metrics import WeightedMean, confusion_matrix, iou_per_class, mean_iou
+from seglab.task.schedules import WarmupLR
 
 
 def gathered_confusion(metric: MulticlassJaccardIndex) -> Tensor:
@@ -35,7 +36,8 @@ class SegmentationTask(pl.LightningModule):
         class_names: Names of the classes, in the order of the logits.
         ignore_index: Mask value that is never scored.
         optimizer: Builds the optimizer from the parameters; not needed to evaluate.
-        scheduler: Builds the learning-rate scheduler from the optimizer; stepped once an epoch.
+        scheduler: Builds the learning-rate scheduler from the optimizer; stepped once an epoch, a `WarmupLR` with every
+            step of the optimizer.
         monitor: The logged value that a ReduceLROnPlateau scheduler watches.
         fine_tuning: How the network's pretrained part trains; as the rest if None.
     """
@@ -79,7 +81,9 @@ class SegmentationTask(pl.LightningModule):
         optimizer = self.fine_tuning.build_optimizer(self.optimizer, self.model)
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        config = {"scheduler": self.scheduler(optimizer), "interval": "epoch", "reduce_on_plateau": False}
+        scheduler = self.scheduler(optimizer)
+        interval = "step" if isinstance(scheduler, WarmupLR) else "epoch"
+        config = {"scheduler": scheduler, "interval": interval, "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
@@ -91,17 +95,22 @@ class SegmentationTask(pl.LightningModule):
             scheduler.step()
 
     def on_train_start(self) -> None:
-        """Freezes what the epoch freezes; a run that goes on inside an epoch has no epoch start."""
+        """Freezes what the epoch freezes, which has no start where a run goes on inside it, and begins the schedule."""
         self.fine_tuning.freeze(self.model, self.current_epoch)
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, WarmupLR):
+            # Asked before now, the trainer would start to read before a resumed run knows where it stands.
+            scheduler.begin(self.trainer.estimated_stepping_batches)
 
     def on_train_epoch_start(self) -> None:
         """Freezes what the epoch freezes."""
         self.fine_tuning.freeze(self.model, self.current_epoch)
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Logs the learning rate that the epoch trains with; a run that goes on inside an epoch has no epoch start."""
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("lr", lr, on_step=False, on_epoch=True, reduce_fx="max")
+        """Logs the learning rate of the epoch's last batch, which a run that goes on inside the epoch has, too."""
+        if self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self.log("lr", lr, on_step=False, on_epoch=True, reduce_fx="max")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Returns the loss of one batch of stacked samples."""

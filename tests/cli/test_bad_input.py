@@ -111,6 +111,7 @@ def test_unknown_config_keys_and_choices_get_the_nearest_name(refused):
     assert "did you mean split" in refused("evaluate", "run=x", "splitt=val")
     said = refused("train", "augment=albu", "+augment.transforms.rotate.limitt=3", "logger=csv")
     assert "limitt" in said
+    assert "mix=null: null is no choice of mix: leave it out, or give classmix" in refused("train", "mix=null")
 
 
 def test_values_that_make_no_sense(refused):

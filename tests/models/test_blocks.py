@@ -13,6 +13,7 @@ from seglab.models import (
     BilinearUpsample,
     Concatenate,
     ConvBlock,
+    ConvEncoder,
     GroupNorm,
     MaxPoolDownsample,
     NoDownsample,
@@ -65,6 +66,28 @@ def test_residual_block_projects_where_widths_differ(norm_layer, extra):
 
     assert count(ResidualBlock(3, 8, 2, norm_layer)) == count(ConvBlock(3, 8, 2, norm_layer)) + extra
     assert count(ResidualBlock(8, 8, 2, norm_layer)) == count(ConvBlock(8, 8, 2, norm_layer))
+
+
+def test_stochastic_depth_leaves_the_branch_out_for_whole_images_and_keeps_its_mean():
+    torch.manual_seed(0)
+    block = ResidualBlock(3, 4, drop_path=0.25)
+    x = torch.randn(1, 3, 5, 5).expand(2000, -1, -1, -1)
+    branch, shortcut = block.body(x[:1]), block.shortcut(x[:1])
+    out = block(x)
+    skipped = (out - shortcut.relu()).abs().amax((1, 2, 3)) < 1e-5
+    assert 0.22 < skipped.float().mean() < 0.28
+    torch.testing.assert_close(
+        out[~skipped], (shortcut + branch / 0.75).relu().expand(int((~skipped).sum()), -1, -1, -1)
+    )
+    torch.testing.assert_close(block.eval()(x[:1]), (shortcut + branch).relu())
+
+
+def test_the_depth_of_a_block_says_how_often_it_is_skipped():
+    encoder = ConvEncoder([8, 8, 8, 8], stem=8, block=ResidualBlock, drop_path_rate=0.2)
+    rates = [block.drop_path.p for block in (encoder.stem, *(stage[0] for stage in encoder.stages))]
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    with pytest.raises(ValueError, match="probability below 1, got 1"):
+        ConvEncoder([8], block=ResidualBlock, drop_path_rate=1)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(256, 32), (64, 32), (32, 16), (8, 4), (10, 1), (9, 1), (1, 1)])

@@ -1,5 +1,6 @@
 import csv
 import random
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -185,6 +186,19 @@ def test_the_checkpoint_within_an_epoch_never_stands_at_its_end(make_task, make_
     within = WithinEpochCheckpoint(tmp_path, "last", every_n_train_steps=1, enable_version_counter=False)
     make_trainer([within], max_epochs=2, plugins=[Steps()]).fit(make_task(), datamodule=make_data(train=12))
     assert saved == [1, 2, 4, 5]
+
+
+def test_no_checkpoint_falls_between_batches_whose_gradients_are_added(make_task, make_data, make_trainer, tmp_path):
+    saved = []
+
+    class Batches(AtomicCheckpointIO):
+        def save_checkpoint(self, checkpoint, path, storage_options=None):
+            saved.append(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"])
+
+    within = WithinEpochCheckpoint(tmp_path, "last", train_time_interval=timedelta(microseconds=1))
+    trainer = make_trainer([within], max_epochs=2, plugins=[Batches()], accumulate_grad_batches=2)
+    trainer.fit(make_task(), datamodule=make_data(train=14, batch_size=2))
+    assert saved == [2, 4, 6] * 2
 
 
 def test_a_checkpoint_callback_takes_up_the_best_score_where_the_folder_was_moved():

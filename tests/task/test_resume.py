@@ -68,6 +68,7 @@ RUN = [
     *("data.batch_size=4", "model=unet4", "model.width=0.05", "model.dropout=0.3", "logger=csv", "augment=albu"),
     *("trainer.accelerator=cpu", "trainer.max_epochs=4", "optimizer.lr=0.01", "callbacks.progress=null"),
 ]
+EMA = ["averaging=ema", "trainer.accumulate_grad_batches=2"]
 
 
 @pytest.fixture
@@ -115,8 +116,11 @@ def leaves(tree, place):
 
 @pytest.mark.parametrize(
     ("workers", "scheduler"),
-    [(0, ["scheduler=cosine"]), (2, ["scheduler=plateau", "scheduler.patience=0", "+scheduler.threshold=0.5"])],
-    ids=["cosine", "plateau, workers"],
+    [
+        (0, ["scheduler=warmup_cosine", "averaging=swa", "averaging.start=0.3", "trainer.gradient_clip_val=1"]),
+        (2, ["scheduler=plateau", "scheduler.patience=0", "+scheduler.threshold=0.5", *EMA]),
+    ],
+    ids=["steps, swa, clipping", "plateau, ema, accumulation, workers"],
 )
 def test_a_killed_run_ends_as_the_uncut_one(train, tmp_path, workers, scheduler):
     uncut, cut = tmp_path / "uncut", tmp_path / "cut"
