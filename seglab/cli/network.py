@@ -1,4 +1,4 @@
-"""Networks of finished runs, ready to predict: one, or the mean of several."""
+"""Networks of finished runs, ready to score and to predict: one, or the mean of several."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from torch import nn
 from torch.nn import functional as F
 
 from seglab.cli.build import build_model, resolve_precision
+from seglab.cli.evaluation_folder import several
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
 from seglab.data.reader import resize_image
@@ -60,35 +62,55 @@ class Network:
 
 
 def load_network(runs: Sequence[Path], options: Namespace) -> Network:
-    """Loads the checkpoints of runs of the same classes.
+    """Loads runs of the same classes to predict with.
 
     Args:
         runs: their folders.
-        options: checkpoint, device, flip, scales, window and overlap.
+        options: device, and those of `load_inference`.
 
     Raises:
-        InputError: A checkpoint cannot be read, the runs have other classes or sizes, or an option is out of range.
+        InputError: As `load_inference`, or there is no such device.
     """
     register_resolvers()
     configs = [load_config(run) for run in runs]
-    for run, config in zip(runs[1:], configs[1:], strict=True):
-        for key in ("class_names", "resize"):
-            if config.data[key] != configs[0].data[key]:
-                raise InputError(f"{run} and {runs[0]} have another data.{key}: their mean makes no sense")
-    models = [load_model(run, config, options.checkpoint) for run, config in zip(runs, configs, strict=True)]
+    inference = load_inference(runs, configs, options)
     accelerator = "auto" if options.device == "auto" else options.device.split(":")[0]
     precision = resolve_precision(configs[0].trainer.precision, accelerator)
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        inference = (
-            Inference(models, options.flip, options.scales, options.window or None, options.overlap).to(device).eval()
-        )
-    except (ValueError, RuntimeError, AssertionError) as error:
+        inference = inference.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
         raise InputError(str(error).splitlines()[0]) from None
     data = configs[0].data
     return Network(inference, list(data.class_names), data.resize, precision == "bf16-mixed")
+
+
+def load_inference(runs: Sequence[Path], configs: Sequence[DictConfig], options: Namespace | DictConfig) -> Inference:
+    """Loads the checkpoints of runs of the same classes.
+
+    Args:
+        runs: their folders.
+        configs: the config of each.
+        options: checkpoint (one or several), flip, scales, window and overlap.
+
+    Raises:
+        InputError: A checkpoint cannot be read, the runs have other classes or sizes, or an option is out of range.
+    """
+    for run, config in zip(runs[1:], configs[1:], strict=True):
+        for key in ("class_names", "resize"):
+            if config.data[key] != configs[0].data[key]:
+                raise InputError(f"{run} and {runs[0]} have another data.{key}: their mean makes no sense")
+    models = [
+        load_model(run, config, checkpoint)
+        for run, config in zip(runs, configs, strict=True)
+        for checkpoint in several(options.checkpoint)
+    ]
+    try:
+        return Inference(models, options.flip, options.scales, options.window or None, options.overlap)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def load_model(run: Path, config: DictConfig, checkpoint: str) -> Segmenter:
@@ -97,13 +119,21 @@ def load_model(run: Path, config: DictConfig, checkpoint: str) -> Segmenter:
     Raises:
         InputError: There is no such checkpoint, or it is of another network.
     """
-    path = checkpoint_path(run, checkpoint)
-    state = load_checkpoint(path).get("state_dict", {})
-    model = build_model(config)
+    path, model = checkpoint_path(run, checkpoint), build_model(config)
+    restore(model, "model", path)
+    return model.to(memory_format=torch.channels_last)
+
+
+def restore(part: nn.Module, name: str, checkpoint: Path) -> None:
+    """Gives a part of the task, its `model` or its `loss`, the state that a checkpoint holds of it.
+
+    Raises:
+        InputError: The checkpoint is of another network.
+    """
+    state, prefix = load_checkpoint(checkpoint).get("state_dict", {}), f"{name}."
     try:
-        model.load_state_dict(
-            {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+        part.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         )
     except RuntimeError as error:
-        raise InputError(f"{path} is not of this run's network: {str(error).splitlines()[0]}") from None
-    return model.to(memory_format=torch.channels_last)
+        raise InputError(f"{checkpoint} is not of this run's network: {str(error).splitlines()[0]}") from None

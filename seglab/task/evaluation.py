@@ -55,13 +55,22 @@ class EvaluationWriter(pl.Callback):
         split: Name of the split, for the record.
         protocol: Name of the protocol, for the record.
         overlays: Whether to lay the predictions over the photographs, too.
+        inference: What sets the way of the images apart from a plain pass through one network, for the record.
 
     Attributes:
         result: What metrics.json holds, after the test.
     """
 
-    def __init__(self, folder: str | Path, split: str, protocol: str, overlays: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        protocol: str,
+        overlays: bool = True,
+        inference: dict[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder)
+        self.inference = inference or {}
         self.split, self.protocol, self.overlays = split, protocol, overlays
         self.result: dict[str, Any] = {}
         self._images: dict[str, tuple[torch.Tensor, float, int]] = {}
@@ -115,6 +124,8 @@ class EvaluationWriter(pl.Callback):
         losses, pixels = zip(*(self._images[name][1:] for name in names), strict=True)
         confusion, class_names = matrices.sum(0), pl_module.class_names
         self.result = {"split": self.split, "num_images": len(names), "protocol": self.protocol}
+        if self.inference:
+            self.result["inference"] = self.inference
         self.result |= scores(confusion, class_names)
         self.result["loss"] = float(np.average(losses, weights=pixels)) if sum(pixels) else None
         if trainer.is_global_zero:
