@@ -1,5 +1,6 @@
 """`python evaluate.py run=RUN`: scores a run again, from its folder alone."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_config
+from seglab.cli.temperature import FIT, resolve_temperature, temperature_path
 from seglab.errors import InputError
 
 LARGEST_SCALE = 8
@@ -58,19 +60,43 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
 
     from seglab.cli.build import build_datamodule
     from seglab.cli.train import quiet
-    from seglab.task import EvaluationWriter
+    from seglab.task import EvaluationWriter, TemperatureFit
 
     quiet()
     keep_freed_memory()
+    protocol = cfg.protocol if cfg.protocol != load_config(runs[0]).protocol else None
+    settings, fits = inference_settings(runs, cfg), cfg.temperature == FIT
     task = build_scored_task(cfg, run_cfg, runs)
+    if fits:
+        task.temperature_fit = TemperatureFit(task.ignore_index)
+    elif cfg.temperature is not None:
+        task.temperature = resolve_temperature(cfg.temperature, runs, cfg, protocol)
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
-    settings = inference_settings(runs, cfg)
-    folder = runs[0] / "evaluation" / evaluation_name(cfg, load_config(runs[0]).protocol, settings)
+    folder = runs[0] / "evaluation" / evaluation_name(cfg, protocol, settings)
+    settings |= {"temperature": task.temperature} if task.temperature != 1 else {}
     writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays, inference=settings)
     trainer = build_evaluator(cfg, run_cfg, writer)
     trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
+    if fits:
+        write_temperature(task.temperature_fit, temperature_path(runs, cfg, protocol), writer.result)
     return writer.result, folder
+
+
+def write_temperature(fit: Any, path: Path, result: dict[str, Any]) -> None:
+    """Writes a fitted temperature and says what it is.
+
+    Raises:
+        InputError: No pixel was scored.
+    """
+    try:
+        found = fit.compute()
+    except ValueError as error:
+        raise InputError(f"temperature={FIT}: {error} in split {result['split']}") from None
+    record = {key: result[key] for key in ("split", "num_images", "protocol")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found | record, indent=2) + "\n")
+    print(f"temperature {found['temperature']:.4f}: NLL {found['nll']:.4f} -> {found['nll_with_it']:.4f}  {path}")
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -94,6 +120,8 @@ def check_options(cfg: DictConfig) -> None:
     cfg.scales = scales
     if cfg.window is not None and (not isinstance(cfg.window, int) or isinstance(cfg.window, bool)):
         raise InputError(f"window={cfg.window}: give the side of a window in pixels, or null for whole images")
+    if cfg.temperature == FIT and cfg.split != "val":
+        raise InputError(f"temperature={FIT}: add split=val, whose images no score of the test split has seen")
     if not is_number(cfg.overlap):
         raise InputError(f"overlap={cfg.overlap}: give a share from 0 to below 1")
 
@@ -163,22 +191,24 @@ def run_config(cfg: DictConfig, run: Path) -> DictConfig:
     return run_cfg
 
 
-def evaluation_name(cfg: DictConfig, protocol: str, settings: dict[str, Any]) -> str:
+def evaluation_name(cfg: DictConfig, protocol: str | None, settings: dict[str, Any]) -> str:
     """Returns the split's name, followed by whatever differs from the run's own evaluation.
 
     Args:
         cfg: The command's config.
-        protocol: The run's own.
+        protocol: Where it is another than the run's own.
         settings: As `inference_settings` returns them.
     """
     parts = [cfg.split]
-    if cfg.protocol and cfg.protocol != protocol:
-        parts.append(cfg.protocol)
+    if protocol:
+        parts.append(protocol)
     parts += settings_name(settings)
     if cfg.data.root:
         parts.append(Path(cfg.data.root).resolve().name)
     if cfg.trainer.limit_test_batches is not None:
         parts.append(f"first-{cfg.trainer.limit_test_batches}-batches")
+    if cfg.temperature not in (None, FIT):
+        parts.append(f"temperature-{cfg.temperature}")
     return "-".join(parts)
 
 
@@ -187,15 +217,22 @@ def print_scores(result: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        "class", "IoU", title=f"{result['split']}: {result['num_images']} images, protocol {result['protocol']}"
-    )
-    table.columns[1].justify = "right"
+    title = f"{result['split']}: {result['num_images']} images, protocol {result['protocol']}"
+    table = Table("class", "IoU", "boundary IoU", title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, iou in result["iou"].items():
-        table.add_row(name, "-" if iou is None else f"{iou:.4f}")
+        table.add_row(name, shown(iou), shown(result["boundary_iou"][name]))
     table.add_section()
     scored = f"{result['classes_scored']} of {len(result['iou'])} classes"
-    table.add_row(f"mean ({scored})", f"{result['miou']:.4f}")
-    table.add_row("pixel accuracy", f"{result['pixel_accuracy']:.4f}")
+    table.add_row(f"mean ({scored})", shown(result["miou"]), shown(result["boundary_miou"]))
+    table.add_row("pixel accuracy", shown(result["pixel_accuracy"]))
+    table.add_row("calibration error", shown(result["ece"]))
+    table.add_row("log likelihood, negative", shown(result["nll"]))
     Console(file=sys.stdout).print(table)
     print(folder)
+
+
+def shown(score: float | None) -> str:
+    """Returns a score with four digits, a dash for none."""
+    return "-" if score is None else f"{score:.4f}"

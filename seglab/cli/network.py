@@ -15,6 +15,7 @@ from seglab.cli.build import build_model, resolve_precision
 from seglab.cli.evaluation_folder import several
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
+from seglab.cli.temperature import resolve_temperature
 from seglab.data.reader import resize_image
 from seglab.errors import InputError
 from seglab.models import Segmenter
@@ -30,12 +31,14 @@ class Network:
         class_names: names of the classes.
         resize: length in pixels that a photograph's shorter side is brought to before; none leaves its size.
         in_bf16: whether convolutions run in bfloat16.
+        temperature: divides the logits where they become probabilities.
     """
 
     inference: Inference
     class_names: list[str]
     resize: int | None
     in_bf16: bool
+    temperature: float = 1.0
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray, with_probabilities: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
@@ -57,19 +60,20 @@ class Network:
                 rows = slice(top, top + logits.shape[1])
                 preds[rows] = logits.argmax(0).to(torch.uint8).cpu().numpy()
                 if probabilities is not None:
-                    probabilities[:, rows] = logits.softmax(0).half().cpu().numpy()
+                    probabilities[:, rows] = (logits / self.temperature).softmax(0).half().cpu().numpy()
         return preds, probabilities
 
 
-def load_network(runs: Sequence[Path], options: Namespace) -> Network:
+def load_network(runs: Sequence[Path], options: Namespace, temperature: str | float | None = None) -> Network:
     """Loads runs of the same classes to predict with.
 
     Args:
         runs: their folders.
         options: device, and those of `load_inference`.
+        temperature: a number above 0, or `fitted`; 1 by default.
 
     Raises:
-        InputError: As `load_inference`, or there is no such device.
+        InputError: As `load_inference` and `resolve_temperature`, or there is no such device.
     """
     register_resolvers()
     configs = [load_config(run) for run in runs]
@@ -84,7 +88,8 @@ def load_network(runs: Sequence[Path], options: Namespace) -> Network:
     except (RuntimeError, AssertionError) as error:
         raise InputError(str(error).splitlines()[0]) from None
     data = configs[0].data
-    return Network(inference, list(data.class_names), data.resize, precision == "bf16-mixed")
+    divisor = resolve_temperature(temperature, runs, options)
+    return Network(inference, list(data.class_names), data.resize, precision == "bf16-mixed", divisor)
 
 
 def load_inference(runs: Sequence[Path], configs: Sequence[DictConfig], options: Namespace | DictConfig) -> Inference:

@@ -47,13 +47,16 @@ def parser() -> CommandParser:
     made.add_argument("paths", nargs="+", type=Path, metavar="RUN|PHOTO|FOLDER",
                       help="one or more run folders, then photographs, or folders of them")  # fmt: skip
     made.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
-    made.add_argument("--checkpoint", default="best", help="best (default) or last")
+    made.add_argument("--checkpoint", default="best", type=lambda word: word.split(","),
+                      help="best (default), last or a path; several between commas are their mean")  # fmt: skip
     made.add_argument("--flip", action="store_true", help="mean with the mirrored photograph")
     made.add_argument("--scales", type=factors, default=(1.0,), help="mean over these sizes, such as 0.75,1,1.25 (1)")
     made.add_argument("--window", type=int, default=WINDOW, metavar="PIXELS", help="larger photographs go through in "
                       f"windows of this side, which bounds the memory ({WINDOW}); 0: always whole")  # fmt: skip
     made.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows (0.5)")
     made.add_argument("--probabilities", action="store_true", help="write float16 (classes, h, w) of each, too")
+    made.add_argument("--temperature", metavar="T", help="number that the logits are divided by where they become "
+                      "probabilities (1), or fitted: what evaluate.py split=val temperature=fit found")  # fmt: skip
     made.add_argument("--no-overlays", action="store_true", help="write no overlays")
     made.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 ...")
     return made
@@ -93,7 +96,7 @@ def predict(arguments: Namespace) -> int:
         raise InputError(f"-o {arguments.out}: is a file; give a folder")
     from seglab.cli.network import load_network
 
-    network = load_network(runs, arguments)
+    network = load_network(runs, arguments, arguments.temperature)
     arguments.out.mkdir(parents=True, exist_ok=True)
     console, faults = Console(stderr=True), []
     with (arguments.out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:

@@ -54,7 +54,8 @@ class Inference(nn.Module):
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits float32 (b, num_classes, h, w) of images uint8 (b, 3, h, w), as a network does."""
-        return torch.stack([_joined(self.bands(each)) for each in image])
+        logits = [_joined(self.bands(each)) for each in image]
+        return logits[0][None] if len(logits) == 1 else torch.stack(logits)
 
     @torch.no_grad()
     def bands(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -123,7 +124,8 @@ class Inference(nn.Module):
 
 
 def _joined(bands: Iterator[tuple[int, Tensor]]) -> Tensor:
-    return torch.cat([logits for _, logits in bands], dim=1)
+    parts = [logits for _, logits in bands]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # a copy would have another layout, and round anew
 
 
 def enlarged_preds(logits: Tensor, size: Sequence[int]) -> Tensor:
