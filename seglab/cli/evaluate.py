@@ -227,8 +227,8 @@ def print_scores(result: dict[str, Any], folder: Path) -> None:
     scored = f"{result['classes_scored']} of {len(result['iou'])} classes"
     table.add_row(f"mean ({scored})", shown(result["miou"]), shown(result["boundary_miou"]))
     table.add_row("pixel accuracy", shown(result["pixel_accuracy"]))
-    table.add_row("calibration error", shown(result["ece"]))
-    table.add_row("log likelihood, negative", shown(result["nll"]))
+    table.add_row("ECE", shown(result["ece"]))
+    table.add_row("NLL", shown(result["nll"]))
     Console(file=sys.stdout).print(table)
     print(folder)
 

@@ -158,5 +158,5 @@ class EvaluationWriter(pl.Callback):
         if self.result["ece"] is None:
             return f"{self.split}: no pixel is scored"
         temperature = self.inference.get("temperature")
-        with_it = "" if temperature is None else f", temperature {temperature:g}"
+        with_it = "" if temperature is None else f", temperature {temperature:.4g}"
         return f"{self.split}: ECE {self.result['ece']:.4f}, NLL {self.result['nll']:.4f}{with_it}"

@@ -128,17 +128,19 @@ def save_reliability(sums: np.ndarray, path: Path, title: str) -> None:
     """
     from matplotlib.figure import Figure
 
-    pixels, confidence, hits, _ = sums.T
-    count = len(pixels)
-    centers, width = (np.arange(count) + 0.5) / count, 1 / count
-    right, sure = (each / np.maximum(pixels, 1) for each in (hits, confidence))
+    used, width = sums[:, 0] > 0, 1 / len(sums)
+    centers = (np.flatnonzero(used) + 0.5) * width
+    pixels, confidence, hits, _ = sums[used].T
+    right, sure = hits / pixels, confidence / pixels
     figure = Figure(figsize=(5.2, 6.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.bar(centers, right, width, color="tab:blue", edgecolor="white", label="right")
-    above.bar(centers, sure - right, width, right, color="none", edgecolor="tab:red", hatch="///", label="gap")
+    above.bar(
+        centers, sure - right, width, right, color="none", edgecolor="tab:red", hatch="///", label="gap to confidence"
+    )
     above.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of right pixels", title=title)
     above.legend(loc="upper left")
-    below.bar(centers, pixels / max(pixels.sum(), 1), width, color="tab:gray", edgecolor="white")
+    below.bar(centers, pixels / pixels.sum(), width, color="tab:gray", edgecolor="white")
     below.set(ylim=(0, 1), xlabel="confidence", ylabel="share of pixels")
     figure.savefig(path, dpi=120)
