@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 
-def several(value: str | Sequence[str]) -> list[str]:
+def several(value: Any) -> list[str]:
     """Returns the values of a key that takes one or a list."""
-    return [value] if isinstance(value, str) else [str(each) for each in value]
+    return [str(each) for each in value] if isinstance(value, list | ListConfig) else [str(value)]
 
 
 def inference_settings(runs: Sequence[Path], options: Namespace | DictConfig) -> dict[str, Any]:
