@@ -14,6 +14,7 @@ from seglab.errors import InputError
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+    from torch import nn
 
     from seglab.data import SegmentationDataModule
     from seglab.models import Segmenter
@@ -133,6 +134,14 @@ def weights_by_name(weights: dict[Any, float], class_names: list[str]) -> list[f
     return [named.get(name, 1.0) for name in class_names]
 
 
+def build_loss(cfg: DictConfig, weights: list[float] | None) -> "nn.Module":
+    """Builds the loss with one weight for each class, or with none."""
+    loss = cfg.loss.copy()
+    if weights is not None:
+        loss.class_weights = weights  # which instantiate could not merge into weights by class name
+    return instantiate(loss, _convert_="all")
+
+
 def build_task(
     cfg: DictConfig, mean: Sequence[float] | None, std: Sequence[float] | None, weights: list[float] | None
 ) -> "SegmentationTask":
@@ -148,9 +157,6 @@ def build_task(
     clipping = {"fused": False} if cfg.trainer.gradient_clip_val and "fused" in cfg.optimizer else {}
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     monitor = scheduler.pop("monitor", "val/loss")
-    loss = cfg.loss.copy()
-    if weights is not None:
-        loss.class_weights = weights  # which instantiate could not merge into weights by class name
     optimizer = instantiate(cfg.optimizer, _convert_="all", **clipping)
     try:
         optimizer([torch.zeros(1)])  # which says now, and not when the fit starts, what is wrong with its values
@@ -158,7 +164,7 @@ def build_task(
         raise InputError(f"optimizer: {error}") from None
     return SegmentationTask(
         build_model(cfg, mean, std) if cfg.resume is None else build_model(cfg),
-        instantiate(loss, _convert_="all"),
+        build_loss(cfg, weights),
         list(cfg.data.class_names),
         cfg.data.ignore_index,
         optimizer,

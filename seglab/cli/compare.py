@@ -30,6 +30,7 @@ examples:
   seglab compare runs/sweeps/dropout
   seglab compare runs/sweeps/ladder --baseline phase1 --metric iou/person --markdown ladder.md
   seglab compare RUN RUN --json - | jq '.rows[].score'
+  seglab compare RUN RUN/evaluation/test-flip
 """
 MOST_RESAMPLES = 1_000_000
 WIDTH_OF_A_FILE = 160
@@ -39,7 +40,8 @@ FORMATS = ("json", "csv", "markdown")
 def parser() -> CommandParser:
     """Returns the command's options."""
     made = CommandParser("compare", DESCRIPTION, EXAMPLES)
-    made.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or a folder of runs")
+    made.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, a folder of "
+                      "runs, or an evaluation of a run such as RUN/evaluation/test-flip")  # fmt: skip
     made.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a label "
                       "of the table; the first configuration by default")  # fmt: skip
     made.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS")
@@ -111,7 +113,7 @@ def compare_paths(arguments: argparse.Namespace) -> "Comparison":
 
     finished, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
     options = {"split": arguments.split, "resamples": arguments.resamples, "seed": arguments.seed}
-    comparison = compare(group_runs(finished), arguments.metric, arguments.baseline, **options)
+    comparison = compare(group_runs(finished, arguments.split), arguments.metric, arguments.baseline, **options)
     left_out = [f"{run.folder} is left out: {run.summary.get('status', 'unfinished')}." for run in unfinished]
     return replace(comparison, notes=[*left_out, *comparison.notes])
 

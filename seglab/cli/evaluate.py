@@ -1,24 +1,41 @@
 """`python evaluate.py run=RUN`: scores a run again, from its folder alone."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, ListConfig, open_dict
 
+from seglab.cli.command_line import quoted
+from seglab.cli.evaluation_folder import inference_settings, settings_name, several
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
-from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
+from seglab.cli.run_folder import checkpoint_path, load_config
+from seglab.cli.temperature import FIT, resolve_temperature, temperature_path
 from seglab.errors import InputError
+
+LARGEST_SCALE = 8
 
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     register_resolvers()
     with told_in_a_line("evaluate"):
+        sys.argv[1:] = map(quoted_runs, sys.argv[1:])
         compose_and_run()
+
+
+def quoted_runs(word: str) -> str:
+    """Returns `run=RUN` or `run=[RUN,RUN]` as Hydra reads it: a job's folder has an = in its name."""
+    value = word.removeprefix("run=")
+    if value in (word, "[]") or "'" in word or '"' in word:
+        return word
+    if value.startswith("[") and value.endswith("]"):
+        return f"run=[{','.join(quoted(run.strip()) for run in value[1:-1].split(','))}]"
+    return f"run={quoted(value)}"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
@@ -29,42 +46,109 @@ def compose_and_run(cfg: DictConfig) -> None:
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
-    """Scores a run on a split of its own or another dataset.
+    """Scores a run, or the mean of several, on a split of its own or another dataset.
 
     Returns:
         What metrics.json holds, and the folder that was written.
 
     Raises:
-        InputError: No run folder, checkpoint, split or dataset of the same classes.
+        InputError: No run folder, checkpoint, split or dataset of the same classes, or an option out of range.
     """
-    run = Path(str(cfg.run))
-    run_cfg = run_config(cfg, run)
-    checkpoint = checkpoint_path(run, str(cfg.checkpoint))
-    state = load_checkpoint(checkpoint)
+    check_options(cfg)
+    runs = [Path(run) for run in several(cfg.run)]
+    run_cfg = run_config(cfg, runs[0])
 
-    from seglab.cli.build import build_datamodule, build_task
+    from seglab.cli.build import build_datamodule
     from seglab.cli.train import quiet
+    from seglab.task import EvaluationWriter, TemperatureFit
+
+    quiet()
+    keep_freed_memory()
+    protocol = cfg.protocol if cfg.protocol != load_config(runs[0]).protocol else None
+    settings, fits = inference_settings(runs, cfg), cfg.temperature == FIT
+    task = build_scored_task(cfg, run_cfg, runs)
+    if fits:
+        task.temperature_fit = TemperatureFit(task.ignore_index)
+    elif cfg.temperature is not None:
+        task.temperature = resolve_temperature(cfg.temperature, runs, cfg, protocol)
+    datamodule = build_datamodule(run_cfg)
+    datamodule.setup(cfg.split)
+    folder = runs[0] / "evaluation" / evaluation_name(cfg, protocol, settings)
+    settings |= {"temperature": task.temperature} if task.temperature != 1 else {}
+    writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays, inference=settings)
+    trainer = build_evaluator(cfg, run_cfg, writer)
+    trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
+    if fits:
+        write_temperature(task.temperature_fit, temperature_path(runs, cfg, protocol), writer.result)
+    return writer.result, folder
+
+
+def write_temperature(fit: Any, path: Path, result: dict[str, Any]) -> None:
+    """Writes a fitted temperature and says what it is.
+
+    Raises:
+        InputError: No pixel was scored.
+    """
+    try:
+        found = fit.compute()
+    except ValueError as error:
+        raise InputError(f"temperature={FIT}: {error} in split {result['split']}") from None
+    record = {key: result[key] for key in ("split", "num_images", "protocol")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found | record, indent=2) + "\n")
+    print(f"temperature {found['temperature']:.4f}: NLL {found['nll']:.4f} -> {found['nll_with_it']:.4f}  {path}")
+
+
+def check_options(cfg: DictConfig) -> None:
+    """Checks the values that are the command's own, and makes lists of single ones.
+
+    Raises:
+        InputError: Naming the key.
+    """
     from seglab.data.source import SPLITS
-    from seglab.task import EvaluationWriter
 
     if cfg.split not in SPLITS:
         raise InputError(f"split={cfg.split} is unknown: give one of {', '.join(SPLITS)}")
-    quiet()
-    keep_freed_memory()
-    datamodule = build_datamodule(run_cfg)
-    datamodule.setup(cfg.split)
+    for key in ("run", "checkpoint"):
+        if not several(cfg[key]):
+            raise InputError(f"{key}=[] names nothing: give one or more")
+    if not isinstance(cfg.flip, bool):
+        raise InputError(f"flip={cfg.flip}: give true or false")
+    scales = cfg.scales if isinstance(cfg.scales, ListConfig) else [cfg.scales]
+    if not scales or not all(is_number(scale) and 0 < scale <= LARGEST_SCALE for scale in scales):
+        raise InputError(f"scales={cfg.scales}: give factors above 0 and up to {LARGEST_SCALE}, such as [0.75,1,1.25]")
+    cfg.scales = scales
+    if cfg.window is not None and (not isinstance(cfg.window, int) or isinstance(cfg.window, bool)):
+        raise InputError(f"window={cfg.window}: give the side of a window in pixels, or null for whole images")
+    if cfg.temperature == FIT and cfg.split != "val":
+        raise InputError(f"temperature={FIT}: add split=val, whose images no score of the test split has seen")
+    if not is_number(cfg.overlap):
+        raise InputError(f"overlap={cfg.overlap}: give a share from 0 to below 1")
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a key's value is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def build_scored_task(cfg: DictConfig, run_cfg: DictConfig, runs: list[Path]) -> Any:
+    """Returns the task around what images go through, with the loss of the first run.
+
+    Raises:
+        InputError: As `load_inference`.
+    """
+    from seglab.cli.build import build_loss
+    from seglab.cli.network import load_inference, restore
+    from seglab.task import SegmentationTask
+
+    configs = [run_cfg, *map(load_config, runs[1:])]
+    inference = load_inference(runs, configs, cfg)
     # Weights of any value make room for those in the checkpoint.
     weights = None if run_cfg.loss.get("class_weights") is None else [1.0] * run_cfg.data.num_classes
-    task = build_task(run_cfg, None, None, weights)
-    try:
-        task.load_state_dict(state["state_dict"])
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"{checkpoint} is not of this run's network: {str(error).splitlines()[0]}") from None
-    folder = run / "evaluation" / evaluation_name(cfg)
-    writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays)
-    trainer = build_evaluator(cfg, run_cfg, writer)
-    trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
-    return writer.result, folder
+    loss = build_loss(run_cfg, weights)
+    if loss.state_dict():
+        restore(loss, "loss", checkpoint_path(runs[0], several(cfg.checkpoint)[0]))
+    return SegmentationTask(inference, loss, list(run_cfg.data.class_names), run_cfg.data.ignore_index)
 
 
 def build_evaluator(cfg: DictConfig, run_cfg: DictConfig, writer: Any) -> Any:
@@ -107,17 +191,24 @@ def run_config(cfg: DictConfig, run: Path) -> DictConfig:
     return run_cfg
 
 
-def evaluation_name(cfg: DictConfig) -> str:
-    """Returns the split's name, followed by whatever differs from the run's own evaluation."""
+def evaluation_name(cfg: DictConfig, protocol: str | None, settings: dict[str, Any]) -> str:
+    """Returns the split's name, followed by whatever differs from the run's own evaluation.
+
+    Args:
+        cfg: The command's config.
+        protocol: Where it is another than the run's own.
+        settings: As `inference_settings` returns them.
+    """
     parts = [cfg.split]
-    if cfg.protocol and cfg.protocol != load_config(Path(str(cfg.run))).protocol:
-        parts.append(cfg.protocol)
-    if cfg.checkpoint != "best":
-        parts.append(Path(str(cfg.checkpoint)).stem)
+    if protocol:
+        parts.append(protocol)
+    parts += settings_name(settings)
     if cfg.data.root:
         parts.append(Path(cfg.data.root).resolve().name)
     if cfg.trainer.limit_test_batches is not None:
         parts.append(f"first-{cfg.trainer.limit_test_batches}-batches")
+    if cfg.temperature not in (None, FIT):
+        parts.append(f"temperature-{cfg.temperature}")
     return "-".join(parts)
 
 
@@ -126,15 +217,22 @@ def print_scores(result: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        "class", "IoU", title=f"{result['split']}: {result['num_images']} images, protocol {result['protocol']}"
-    )
-    table.columns[1].justify = "right"
+    title = f"{result['split']}: {result['num_images']} images, protocol {result['protocol']}"
+    table = Table("class", "IoU", "boundary IoU", title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, iou in result["iou"].items():
-        table.add_row(name, "-" if iou is None else f"{iou:.4f}")
+        table.add_row(name, shown(iou), shown(result["boundary_iou"][name]))
     table.add_section()
     scored = f"{result['classes_scored']} of {len(result['iou'])} classes"
-    table.add_row(f"mean ({scored})", f"{result['miou']:.4f}")
-    table.add_row("pixel accuracy", f"{result['pixel_accuracy']:.4f}")
+    table.add_row(f"mean ({scored})", shown(result["miou"]), shown(result["boundary_miou"]))
+    table.add_row("pixel accuracy", shown(result["pixel_accuracy"]))
+    table.add_row("ECE", shown(result["ece"]))
+    table.add_row("NLL", shown(result["nll"]))
     Console(file=sys.stdout).print(table)
     print(folder)
+
+
+def shown(score: float | None) -> str:
+    """Returns a score with four digits, a dash for none."""
+    return "-" if score is None else f"{score:.4f}"

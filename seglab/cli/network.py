@@ -1,4 +1,4 @@
-"""Networks of finished runs, ready to predict: one, or the mean of several."""
+"""Networks of finished runs, ready to score and to predict: one, or the mean of several."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from torch import nn
 from torch.nn import functional as F
 
 from seglab.cli.build import build_model, resolve_precision
+from seglab.cli.evaluation_folder import several
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
+from seglab.cli.temperature import resolve_temperature
 from seglab.data.reader import resize_image
 from seglab.errors import InputError
 from seglab.models import Segmenter
@@ -28,12 +31,14 @@ class Network:
         class_names: names of the classes.
         resize: length in pixels that a photograph's shorter side is brought to before; none leaves its size.
         in_bf16: whether convolutions run in bfloat16.
+        temperature: divides the logits where they become probabilities.
     """
 
     inference: Inference
     class_names: list[str]
     resize: int | None
     in_bf16: bool
+    temperature: float = 1.0
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray, with_probabilities: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
@@ -55,40 +60,62 @@ class Network:
                 rows = slice(top, top + logits.shape[1])
                 preds[rows] = logits.argmax(0).to(torch.uint8).cpu().numpy()
                 if probabilities is not None:
-                    probabilities[:, rows] = logits.softmax(0).half().cpu().numpy()
+                    probabilities[:, rows] = (logits / self.temperature).softmax(0).half().cpu().numpy()
         return preds, probabilities
 
 
-def load_network(runs: Sequence[Path], options: Namespace) -> Network:
-    """Loads the checkpoints of runs of the same classes.
+def load_network(runs: Sequence[Path], options: Namespace, temperature: str | float | None = None) -> Network:
+    """Loads runs of the same classes to predict with.
 
     Args:
         runs: their folders.
-        options: checkpoint, device, flip, scales, window and overlap.
+        options: device, and those of `load_inference`.
+        temperature: a number above 0, or `fitted`; 1 by default.
 
     Raises:
-        InputError: A checkpoint cannot be read, the runs have other classes or sizes, or an option is out of range.
+        InputError: As `load_inference` and `resolve_temperature`, or there is no such device.
     """
     register_resolvers()
     configs = [load_config(run) for run in runs]
-    for run, config in zip(runs[1:], configs[1:], strict=True):
-        for key in ("class_names", "resize"):
-            if config.data[key] != configs[0].data[key]:
-                raise InputError(f"{run} and {runs[0]} have another data.{key}: their mean makes no sense")
-    models = [load_model(run, config, options.checkpoint) for run, config in zip(runs, configs, strict=True)]
+    inference = load_inference(runs, configs, options)
     accelerator = "auto" if options.device == "auto" else options.device.split(":")[0]
     precision = resolve_precision(configs[0].trainer.precision, accelerator)
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        inference = (
-            Inference(models, options.flip, options.scales, options.window or None, options.overlap).to(device).eval()
-        )
-    except (ValueError, RuntimeError, AssertionError) as error:
+        inference = inference.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
         raise InputError(str(error).splitlines()[0]) from None
     data = configs[0].data
-    return Network(inference, list(data.class_names), data.resize, precision == "bf16-mixed")
+    divisor = resolve_temperature(temperature, runs, options)
+    return Network(inference, list(data.class_names), data.resize, precision == "bf16-mixed", divisor)
+
+
+def load_inference(runs: Sequence[Path], configs: Sequence[DictConfig], options: Namespace | DictConfig) -> Inference:
+    """Loads the checkpoints of runs of the same classes.
+
+    Args:
+        runs: their folders.
+        configs: the config of each.
+        options: checkpoint (one or several), flip, scales, window and overlap.
+
+    Raises:
+        InputError: A checkpoint cannot be read, the runs have other classes or sizes, or an option is out of range.
+    """
+    for run, config in zip(runs[1:], configs[1:], strict=True):
+        for key in ("class_names", "resize"):
+            if config.data[key] != configs[0].data[key]:
+                raise InputError(f"{run} and {runs[0]} have another data.{key}: their mean makes no sense")
+    models = [
+        load_model(run, config, checkpoint)
+        for run, config in zip(runs, configs, strict=True)
+        for checkpoint in several(options.checkpoint)
+    ]
+    try:
+        return Inference(models, options.flip, options.scales, options.window or None, options.overlap)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def load_model(run: Path, config: DictConfig, checkpoint: str) -> Segmenter:
@@ -97,13 +124,21 @@ def load_model(run: Path, config: DictConfig, checkpoint: str) -> Segmenter:
     Raises:
         InputError: There is no such checkpoint, or it is of another network.
     """
-    path = checkpoint_path(run, checkpoint)
-    state = load_checkpoint(path).get("state_dict", {})
-    model = build_model(config)
+    path, model = checkpoint_path(run, checkpoint), build_model(config)
+    restore(model, "model", path)
+    return model.to(memory_format=torch.channels_last)
+
+
+def restore(part: nn.Module, name: str, checkpoint: Path) -> None:
+    """Gives a part of the task, its `model` or its `loss`, the state that a checkpoint holds of it.
+
+    Raises:
+        InputError: The checkpoint is of another network.
+    """
+    state, prefix = load_checkpoint(checkpoint).get("state_dict", {}), f"{name}."
     try:
-        model.load_state_dict(
-            {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+        part.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         )
     except RuntimeError as error:
-        raise InputError(f"{path} is not of this run's network: {str(error).splitlines()[0]}") from None
-    return model.to(memory_format=torch.channels_last)
+        raise InputError(f"{checkpoint} is not of this run's network: {str(error).splitlines()[0]}") from None

@@ -9,7 +9,8 @@ WINDOW = 1024
 
 def add_network_options(parser: CommandParser) -> None:
     """Adds what `load_network` reads."""
-    parser.add_argument("--checkpoint", default="best", help="best (default) or last")
+    parser.add_argument("--checkpoint", default="best", type=lambda word: word.split(","),
+                        help="best (default), last or a path; several between commas are their mean")  # fmt: skip
     parser.add_argument("--flip", action="store_true", help="mean with the mirrored photograph")
     parser.add_argument("--scales", type=factors, default=(1.0,), help="mean over these sizes, such as 0.75,1,1.25 (1)")
     parser.add_argument("--window", type=int, default=WINDOW, metavar="PIXELS", help="larger photographs go through in "

@@ -48,6 +48,8 @@ def parser() -> CommandParser:
                       help="one or more run folders, then photographs, or folders of them")  # fmt: skip
     made.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
     made.add_argument("--probabilities", action="store_true", help="write float16 (classes, h, w) of each, too")
+    made.add_argument("--temperature", metavar="T", help="number that the logits are divided by where they become "
+                      "probabilities (1), or fitted: what evaluate.py split=val temperature=fit found")  # fmt: skip
     made.add_argument("--no-overlays", action="store_true", help="write no overlays")
     add_network_options(made)
     return made
@@ -72,7 +74,7 @@ def predict(arguments: Namespace) -> int:
         raise InputError(f"-o {arguments.out}: is a file; give a folder")
     from seglab.cli.network import load_network
 
-    network = load_network(runs, arguments)
+    network = load_network(runs, arguments, arguments.temperature)
     arguments.out.mkdir(parents=True, exist_ok=True)
     console, faults = Console(stderr=True), []
     with (arguments.out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:

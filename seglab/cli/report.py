@@ -27,7 +27,8 @@ LARGE = 30  # MB
 def parser() -> CommandParser:
     """Returns the command's options."""
     made = CommandParser("report", DESCRIPTION)
-    made.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or one of runs")
+    made.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, one of runs, or an "
+                      "evaluation of a run such as RUN/evaluation/test-flip")  # fmt: skip
     made.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="file to write (report.html)")
     made.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a "
                       "label; the first configuration by default")  # fmt: skip
@@ -60,7 +61,7 @@ def make_page(arguments: argparse.Namespace) -> None:
     refuse_other_files(arguments.out)
     runs, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
     read_pair = pair_reader(runs[0], arguments.split, arguments.data_root)
-    groups, console = group_runs(runs), Console(stderr=True)
+    groups, console = group_runs(runs, arguments.split), Console(stderr=True)
     with console.status(f"Comparing {len(runs)} runs"):
         comparison = compare(groups, arguments.metric, arguments.baseline, arguments.split)
     faults = write_report(

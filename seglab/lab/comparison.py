@@ -10,7 +10,7 @@ from seglab.errors import InputError
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, resampled_scores, widened
 from seglab.lab.comparable import nearest, read_alike
 from seglab.lab.runs import Group, Run
-from seglab.lab.significance import Estimate, estimate
+from seglab.lab.significance import Estimate, estimate, paired_estimate
 from seglab.lab.verdicts import Difference, judged
 
 MANY_IMAGES = 30
@@ -144,7 +144,12 @@ def rows_of(
     def estimated(*columns: Sequence[int]) -> Estimate:
         return estimate(scores, resampled, left_out, columns)
 
-    differences = judged([estimated(own, columns[base]) for place, own in enumerate(columns) if place != base])
+    def difference_to_base(place: int) -> Estimate:
+        if [run.folder for run in groups[place].runs] == [run.folder for run in groups[base].runs]:
+            return paired_estimate(scores, resampled, left_out, columns[place], columns[base])
+        return estimated(columns[place], columns[base])
+
+    differences = judged([difference_to_base(place) for place in range(len(groups)) if place != base])
     differences.insert(base, None)
     return [
         Row(
@@ -163,7 +168,7 @@ def rows_of(
 
 
 def find_baseline(groups: Sequence[Group], baseline: str | None) -> int:
-    """Returns the place of the group that a label or the folder of a run names.
+    """Returns the place of the group that a label, or the folder of a run or of its evaluation, names.
 
     Raises:
         InputError: None of them is named so.
@@ -171,7 +176,7 @@ def find_baseline(groups: Sequence[Group], baseline: str | None) -> int:
     if baseline is None:
         return 0
     for place, group in enumerate(groups):
-        if baseline == group.label or any(run.folder.resolve() == Path(baseline).resolve() for run in group.runs):
+        if baseline == group.label or any(run.place.resolve() == Path(baseline).resolve() for run in group.runs):
             return place
     labels = [group.label for group in groups]
     raise InputError(

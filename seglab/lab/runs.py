@@ -6,7 +6,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,16 +82,23 @@ class Run:
         folder: where it is.
         summary: what summary.json holds.
         config: the resolved config, nested plain containers.
+        evaluated: name of the evaluation that it is to be read by, whatever the split; none for that of the split.
     """
 
     folder: Path
     summary: dict[str, Any]
     config: dict[str, Any]
+    evaluated: str | None = None
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    @property
+    def place(self) -> Path:
+        """The folder that names it: its own, or that of the evaluation."""
+        return self.folder if self.evaluated is None else self.evaluation_folder(self.evaluated)
 
     @property
     def seed(self) -> int:
@@ -114,13 +121,17 @@ class Run:
         with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
+    def evaluation_folder(self, split: str) -> Path:
+        """Returns where its scores on a split are."""
+        return self.folder / "evaluation" / (self.evaluated or split)
+
     def evaluation(self, split: str = "test") -> Evaluation:
         """Returns the scores on a split.
 
         Raises:
             InputError: The run was not evaluated on this split, or a file is damaged.
         """
-        folder = self.folder / "evaluation" / split
+        folder = self.evaluation_folder(split)
         try:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             with np.load(folder / "confusion.npz", allow_pickle=False) as arrays:
@@ -140,12 +151,20 @@ def is_run(folder: Path) -> bool:
     return (folder / "summary.json").is_file() and (folder / ".hydra" / "resolved.json").is_file()
 
 
+def is_evaluation(folder: Path) -> bool:
+    """Returns whether a folder holds an evaluation of a run, such as RUN/evaluation/test-flip."""
+    folder = folder.absolute()
+    return folder.parent.name == "evaluation" and (folder / "metrics.json").is_file() and is_run(folder.parents[1])
+
+
 def read_run(folder: Path) -> Run:
-    """Reads a run folder.
+    """Reads a run folder, or the run of an evaluation's folder, as that evaluation scored it.
 
     Raises:
         InputError: It is none, or one of its files is damaged.
     """
+    if is_evaluation(folder):
+        return replace(read_run(folder.parents[1]), evaluated=folder.absolute().name)
     if not is_run(folder):
         raise InputError(f"{folder} is not a run folder: give the folder that a run's last line names")
     try:
@@ -157,7 +176,7 @@ def read_run(folder: Path) -> Run:
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
-    """Reads run folders, and every run in folders of runs such as a sweep's.
+    """Reads run folders, every run in folders of runs such as a sweep's, and runs by the evaluation that is named.
 
     Returns:
         The finished runs, each once, in the order of `paths` and then of their names; and the others.
@@ -169,7 +188,8 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
     for path in paths:
         if not path.is_dir():
             raise InputError(f"{path} does not exist: give a run folder, or a folder of runs such as runs/sweeps/NAME")
-        folders = [path] if is_run(path) else sorted(child for child in path.iterdir() if is_run(child))
+        one = is_run(path) or is_evaluation(path)
+        folders = [path] if one else sorted(child for child in path.iterdir() if is_run(child))
         if not folders:
             raise InputError(f"{path} holds no run: give a run folder, or a folder of runs such as runs/sweeps/NAME")
         found |= {folder.resolve(): read_run(folder) for folder in folders if folder.resolve() not in found}
@@ -184,7 +204,7 @@ def runs_to_compare(paths: Sequence[Path], baseline: str | None) -> tuple[list[R
     Raises:
         InputError: A path holds no run, or no run has finished.
     """
-    own = [Path(baseline)] if baseline is not None and is_run(Path(baseline)) else []
+    own = [Path(baseline)] if baseline and (is_run(Path(baseline)) or is_evaluation(Path(baseline))) else []
     finished, unfinished = find_runs([*paths, *own])
     if not finished:
         raise InputError(f"{' '.join(map(str, paths))}: no run has finished, so there is nothing to compare")
@@ -206,26 +226,28 @@ class Group:
     values: dict[str, Any]
 
 
-def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Groups runs by their resolved config without the seed, in the order of their first runs.
+def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
+    """Groups runs by their resolved config without the seed and their evaluation, in the order of their first runs.
 
     The values of a group are the choices of config groups that differ (`model`, `augment`, ...) and, below a config
     group, the keys that differ between runs of the same choice; other keys where they differ at all. A group is called
-    by its experiment where no other group has the same, else by its values.
+    by its experiment where no other group has the same, else by its values. Where runs are read by different
+    evaluations, `evaluation` is one of the values; `split` is the one of runs that name none.
     """
-    members: dict[str, list[Run]] = {}
+    members: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        members.setdefault(config_hash(run.config), []).append(run)
+        members.setdefault((config_hash(run.config), run.evaluated or split), []).append(run)
     groups = [sorted(group, key=lambda run: run.seed) for group in members.values()]
     firsts = [group[0] for group in groups]
     columns = _differing(firsts)
+    values = [{column: _value(run, column) for column in columns} for run in firsts]
+    evaluations = [evaluation for _, evaluation in members]
+    if len(set(evaluations)) > 1:
+        values = [own | {"evaluation": name} for own, name in zip(values, evaluations, strict=True)]
     labels = [run.choices.get("experiment") for run in firsts]
     if None in labels or len(set(labels)) < len(labels):
-        labels = [_label(run, columns) for run in firsts]
-    return [
-        Group(label, group, {column: _value(group[0], column) for column in columns})
-        for label, group in zip(labels, groups, strict=True)
-    ]
+        labels = [_label(own) or run.name for own, run in zip(values, firsts, strict=True)]
+    return [Group(label, group, own) for label, group, own in zip(labels, groups, values, strict=True)]
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
@@ -256,8 +278,7 @@ def _value(run: Run, column: str) -> Any:
     return flat(config_of_result(run.config)).get(column)
 
 
-def _label(run: Run, columns: Sequence[str]) -> str:
-    ends = [column.rpartition(".")[2] for column in columns]
-    keys = [end if ends.count(end) == 1 else column for end, column in zip(ends, columns, strict=True)]
-    values = (f"{key}={_value(run, column)}" for key, column in zip(keys, columns, strict=True))
-    return ", ".join(values) or run.name
+def _label(values: dict[str, Any]) -> str:
+    ends = [column.rpartition(".")[2] for column in values]
+    keys = [end if ends.count(end) == 1 else column for end, column in zip(ends, values, strict=True)]
+    return ", ".join(f"{key}={value}" for key, value in zip(keys, values.values(), strict=True))

@@ -56,6 +56,7 @@ class Estimate:
         images: variance of the images' own part; where no configuration has several seeds, of all that images do.
         seeds: of each configuration with several seeds.
         kurtosis: of what single images add, 3 if normal; more where few images decide.
+        paired: whether it is the difference of the same runs scored in two ways, and has the seeds of one of them.
     """
 
     value: float
@@ -64,6 +65,7 @@ class Estimate:
     images: float
     seeds: tuple[SeedVariance, ...] = ()
     kurtosis: float = 3.0
+    paired: bool = False
 
     @cached_property
     def center(self) -> float:
@@ -198,6 +200,22 @@ def estimate(
     squares = (alone - alone.mean()) ** 2
     kurtosis = float(np.mean(squares**2) / squares.mean() ** 2) if squares.any() else 3.0
     return Estimate(value, bias, len(left_out), max(images, 0.0), tuple(seeds), kurtosis)
+
+
+def paired_estimate(
+    scores: np.ndarray, resampled: np.ndarray, left_out: np.ndarray, ones: Sequence[int], others: Sequence[int]
+) -> Estimate:
+    """Returns the mean difference of the same runs scored in two ways: what a seed does to both scores cancels.
+
+    Args:
+        scores: as for `estimate`.
+        resampled: as for `estimate`.
+        left_out: as for `estimate`.
+        ones: columns of the runs.
+        others: columns of the same runs as they are scored in the way that is subtracted, in the same order.
+    """
+    differences = (each[..., ones] - each[..., others] for each in (scores, resampled, left_out))
+    return replace(estimate(*differences, [range(len(ones))]), bias=0.0, paired=True)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

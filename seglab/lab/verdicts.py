@@ -41,7 +41,7 @@ def judged(estimates: Sequence[Estimate]) -> list[Difference]:
     differences = []
     for found, p_value in zip(estimates, adjusted, strict=True):
         verdict = UNDECIDED if p_value >= LEVEL else BETTER if found.center > 0 else WORSE
-        known = len(found.seeds) == 2
+        known = len(found.seeds) == (1 if found.paired else 2)
         seeds = images = None
         if verdict == UNDECIDED:  # at the level of the strictest of Holm's steps
             seeds = found.seeds_needed(LEVEL / len(estimates)) if known else None

@@ -1,5 +1,6 @@
 """Training and scoring: the LightningModule, its losses, metrics and callbacks."""
 
+from seglab.task.calibration import TemperatureFit
 from seglab.task.checkpoint_io import AtomicCheckpointIO, RunCheckpoint, WithinEpochCheckpoint
 from seglab.task.evaluation import EvaluationWriter
 from seglab.task.fine_tuning import FineTuning
@@ -37,6 +38,7 @@ __all__ = [
     "RunCheckpoint",
     "SegmentationTask",
     "StochasticWeightAveraging",
+    "TemperatureFit",
     "Throughput",
     "WarmupCosineLR",
     "WarmupPolynomialLR",

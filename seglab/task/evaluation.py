@@ -10,19 +10,24 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from seglab.task.metrics import iou_per_class, mean_iou, pixel_accuracy
-from seglab.task.pictures import UNPREDICTED, overlay, save_confusion, save_mask
+from seglab.task.calibration import calibration_scores
+from seglab.task.metrics import iou_per_class, pixel_accuracy
+from seglab.task.pictures import UNPREDICTED, overlay, save_confusion, save_mask, save_reliability
 from seglab.task.prediction_strips import to_rgb
 
 
 def scores(confusion: torch.Tensor, class_names: list[str]) -> dict[str, Any]:
     """Returns miou, classes_scored, iou by class name (none where absent) and pixel_accuracy of a matrix (K, K)."""
-    iou = [None if value != value else value for value in iou_per_class(confusion).tolist()]
+    return iou_scores(iou_per_class(confusion), class_names) | {"pixel_accuracy": pixel_accuracy(confusion)}
+
+
+def iou_scores(iou: torch.Tensor, class_names: list[str], prefix: str = "") -> dict[str, Any]:
+    """Returns miou, classes_scored and iou by class name (none where absent) of the IoU of the classes, (K,)."""
+    values = [None if value != value else value for value in iou.tolist()]
     return {
-        "miou": mean_iou(confusion),
-        "classes_scored": sum(value is not None for value in iou),
-        "iou": dict(zip(class_names, iou, strict=True)),
-        "pixel_accuracy": pixel_accuracy(confusion),
+        f"{prefix}miou": float(torch.nanmean(iou)),
+        f"{prefix}classes_scored": sum(value is not None for value in values),
+        f"{prefix}iou": dict(zip(class_names, values, strict=True)),
     }
 
 
@@ -48,23 +53,34 @@ def tables(iou: dict[str, float | None], confusion: torch.Tensor) -> dict[str, d
 
 
 class EvaluationWriter(pl.Callback):
-    """Collects the test of a split and writes metrics.json, confusion.npz, confusion.png, predictions/ and overlays/.
+    """Collects the test of a split and writes its scores, pictures and predictions.
+
+    These are metrics.json, confusion.npz, confusion.png, reliability.png, predictions/ and overlays/.
 
     Args:
         folder: Where to write.
         split: Name of the split, for the record.
         protocol: Name of the protocol, for the record.
         overlays: Whether to lay the predictions over the photographs, too.
+        inference: What sets the way of the images apart from a plain pass through one network, for the record.
 
     Attributes:
         result: What metrics.json holds, after the test.
     """
 
-    def __init__(self, folder: str | Path, split: str, protocol: str, overlays: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        protocol: str,
+        overlays: bool = True,
+        inference: dict[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder)
+        self.inference = inference or {}
         self.split, self.protocol, self.overlays = split, protocol, overlays
         self.result: dict[str, Any] = {}
-        self._images: dict[str, tuple[torch.Tensor, float, int]] = {}
+        self._images: dict[str, dict[str, Any]] = {}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Makes the folders; pictures of an earlier evaluation go."""
@@ -90,7 +106,7 @@ class EvaluationWriter(pl.Callback):
         num_classes = len(pl_module.class_names)
         for sample, output in zip(batch, outputs, strict=True):
             name = sample["name"]
-            self._images[name] = (output["confusion"], output["loss"], output["scored"])
+            self._images[name] = {key: value for key, value in output.items() if key != "preds"}
             top, left, height, width = sample["window"]
             preds = np.full(tuple(sample["size"]), UNPREDICTED, dtype=np.uint8)
             preds[top : top + height, left : left + width] = output["preds"].numpy()
@@ -111,18 +127,24 @@ class EvaluationWriter(pl.Callback):
             torch.distributed.all_gather_object(parts, self._images)
             self._images = {name: image for part in parts for name, image in part.items()}
         names = sorted(self._images)
-        matrices = torch.stack([self._images[name][0] for name in names])
-        losses, pixels = zip(*(self._images[name][1:] for name in names), strict=True)
+        found = {key: [self._images[name][key] for name in names] for key in self._images[names[0]]}
+        matrices, calibration = torch.stack(found["confusion"]), sum(found["calibration"])
         confusion, class_names = matrices.sum(0), pl_module.class_names
         self.result = {"split": self.split, "num_images": len(names), "protocol": self.protocol}
+        if self.inference:
+            self.result["inference"] = self.inference
         self.result |= scores(confusion, class_names)
+        losses, pixels = found["loss"], found["scored"]
         self.result["loss"] = float(np.average(losses, weights=pixels)) if sum(pixels) else None
+        self.result |= iou_scores(iou_per_class(sum(found["boundary"]))[:-1], class_names, "boundary_")
+        self.result |= calibration_scores(calibration)
         if trainer.is_global_zero:
             (self.folder / "metrics.json").write_text(json.dumps(self.result, indent=2) + "\n")
             np.savez_compressed(self.folder / "confusion.npz", names=np.array(names), confusion=matrices.numpy())
             title = f"{self.split}: mIoU {self.result['miou']:.4f}, {len(names)} images, {self.protocol}"
             save_confusion(confusion.numpy(), class_names, self.folder / "confusion.png", title)
-        for key in ("miou", "loss", "pixel_accuracy"):
+            save_reliability(calibration, self.folder / "reliability.png", self._calibration_title())
+        for key in ("miou", "loss", "pixel_accuracy", "boundary_miou", "ece", "nll"):
             value = self.result[key]
             pl_module.log(f"test/{key}", float("nan") if value is None else value)
         iou = {f"test/iou/{name}": float("nan") if v is None else v for name, v in self.result["iou"].items()}
@@ -131,3 +153,10 @@ class EvaluationWriter(pl.Callback):
             if hasattr(logger, "log_table"):  # that of Weights & Biases
                 for name, table in tables(self.result["iou"], confusion).items():
                     logger.log_table(f"{self.split}/{name}", **table)
+
+    def _calibration_title(self) -> str:
+        if self.result["ece"] is None:
+            return f"{self.split}: no pixel is scored"
+        temperature = self.inference.get("temperature")
+        with_it = "" if temperature is None else f", temperature {temperature:.4g}"
+        return f"{self.split}: ECE {self.result['ece']:.4f}, NLL {self.result['nll']:.4f}{with_it}"

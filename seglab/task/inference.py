@@ -53,8 +53,9 @@ class Inference(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """Returns logits float32 (num_classes, h, w) of an image uint8 (3, h, w)."""
-        return torch.cat([logits for _, logits in self.bands(image)], dim=1)
+        """Returns logits float32 (b, num_classes, h, w) of images uint8 (b, 3, h, w), as a network does."""
+        logits = [_joined(self.bands(each)) for each in image]
+        return logits[0][None] if len(logits) == 1 else torch.stack(logits)
 
     @torch.no_grad()
     def bands(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -120,6 +121,11 @@ class Inference(nn.Module):
                         logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
                     total = total + logits.softmax(1)
         return total[0] / (len(self.scales) * (1 + self.flip) * len(self.models))
+
+
+def _joined(bands: Iterator[tuple[int, Tensor]]) -> Tensor:
+    parts = [logits for _, logits in bands]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # a copy would have another layout, and round anew
 
 
 def enlarged_preds(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -152,3 +152,31 @@ def save_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
         )
     figure.colorbar(picture, ax=axes, shrink=0.8, label="share of the label's pixels")
     figure.savefig(path, dpi=120)
+
+
+def save_reliability(sums: np.ndarray, path: Path, title: str) -> None:
+    """Draws the share of right pixels at each confidence, and below it how many pixels are so confident.
+
+    Args:
+        sums: (bins, 4), as `calibration_sums` returns them.
+        path: The PNG to write.
+        title: Stands above.
+    """
+    from matplotlib.figure import Figure
+
+    used, width = sums[:, 0] > 0, 1 / len(sums)
+    centers = (np.flatnonzero(used) + 0.5) * width
+    pixels, confidence, hits, _ = sums[used].T
+    right, sure = hits / pixels, confidence / pixels
+    figure = Figure(figsize=(5.2, 6.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.bar(centers, right, width, color="tab:blue", edgecolor="white", label="right")
+    above.bar(
+        centers, sure - right, width, right, color="none", edgecolor="tab:red", hatch="///", label="gap to confidence"
+    )
+    above.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of right pixels", title=title)
+    above.legend(loc="upper left")
+    below.bar(centers, pixels / pixels.sum(), width, color="tab:gray", edgecolor="white")
+    below.set(ylim=(0, 1), xlabel="confidence", ylabel="share of pixels")
+    figure.savefig(path, dpi=120)

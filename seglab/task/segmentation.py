@@ -13,6 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from seglab.errors import InputError
+from seglab.task.boundary import boundary_confusion
+from seglab.task.calibration import TemperatureFit, calibration_sums
 from seglab.task.fine_tuning import FineTuning
 from seglab.task.metrics import WeightedMean, confusion_matrix, iou_per_class, mean_iou
 from seglab.task.schedules import WarmupLR
@@ -66,6 +68,8 @@ class SegmentationTask(pl.LightningModule):
         self.train_loss, self.train_jaccard = WeightedMean(), self._jaccard(num_classes)
         self.val_loss, self.val_jaccard = WeightedMean(), self._jaccard(num_classes)
         self._validated = False
+        self.temperature = 1.0  # divides the logits where a test judges probabilities
+        self.temperature_fit: TemperatureFit | None = None  # takes the logits of a test
         self.train_loss.persistent(True)  # a run that is cut inside an epoch goes on with the sums of its first part
         self.train_jaccard.persistent(True)
 
@@ -179,15 +183,23 @@ class SegmentationTask(pl.LightningModule):
         self.val_jaccard.reset()
 
     def test_step(self, batch: list[dict[str, Any]], batch_idx: int) -> list[dict[str, Any]]:
-        """Returns for each sample its preds uint8 (h, w), confusion int64 (K, K), loss and number of scored pixels."""
+        """Returns for each sample its preds uint8 (h, w), confusion int64 (K, K), loss and number of scored pixels.
+
+        And its boundary and calibration, as `boundary_confusion` and `calibration_sums` return them.
+        """
         return [self._test_sample(sample) for sample in batch]
 
     def _test_sample(self, sample: dict[str, Any]) -> dict[str, Any]:
         logits, mask = self.predict_logits(sample), sample["mask"]
-        preds = logits.argmax(0)
+        preds = logits.max(0).indices  # argmax takes several times as long here
+        small_preds = preds.to(torch.uint8).cpu()
+        if self.temperature_fit is not None:
+            self.temperature_fit.update(logits, mask)
         return {
-            "preds": preds.to(torch.uint8).cpu(),
+            "preds": small_preds,
             "confusion": confusion_matrix(preds, mask, len(self.class_names), self.ignore_index).cpu(),
             "loss": float(self.loss(logits[None], mask[None])),
             "scored": int((mask != self.ignore_index).sum()),
+            "boundary": boundary_confusion(small_preds, mask, len(self.class_names), self.ignore_index),
+            "calibration": calibration_sums(logits, preds, mask, self.ignore_index, self.temperature),
         }

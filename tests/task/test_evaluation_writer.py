@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from seglab.task import EvaluationWriter
+from seglab.task.boundary import boundary_confusion
+from seglab.task.metrics import iou_per_class
 
 
 def evaluate(task, data, trainer, writer):
@@ -46,6 +49,24 @@ def test_what_is_written_equals_a_recomputation(make_task, make_data, make_train
     assert result["miou"] == pytest.approx(np.mean(present)) and result["classes_scored"] == len(present)
     assert result["pixel_accuracy"] == pytest.approx(right / scored)
     assert (tmp_path / "out" / "confusion.png").stat().st_size > 1000
+    assert (tmp_path / "out" / "reliability.png").stat().st_size > 1000
+
+
+def test_boundary_iou_and_calibration_are_those_of_the_whole_split(make_task, make_data, make_trainer, tmp_path):
+    data, task = make_data(), make_task()
+    result = evaluate(task, data, make_trainer, EvaluationWriter(tmp_path / "out", "test", "full"))
+    task.eval()
+    samples = [sample for batch in data.eval_dataloader("test") for sample in batch]
+    pairs = [(task.predict_logits(sample), sample["mask"]) for sample in samples]
+    boundary = sum(boundary_confusion(logits.argmax(0), mask, 9, 9) for logits, mask in pairs)
+    iou = iou_per_class(boundary)[:9]
+    assert result["boundary_miou"] == pytest.approx(float(iou.nanmean()))
+    assert result["boundary_classes_scored"] == int(iou.isfinite().sum())
+    assert list(result["boundary_iou"]) == task.class_names
+    logits = torch.cat([each.flatten(1) for each, _ in pairs], dim=1).T
+    labels = torch.cat([mask.flatten() for _, mask in pairs])
+    error = multiclass_calibration_error(logits.softmax(1), labels, 9, 15, ignore_index=9)
+    assert result["ece"] == pytest.approx(error.item(), abs=1e-6) and result["nll"] == pytest.approx(result["loss"])
 
 
 def test_the_loss_is_that_of_all_scored_pixels(make_task, make_data, make_trainer, tmp_path):

@@ -39,7 +39,7 @@ def image():
 
 def test_one_network_and_the_whole_image_are_its_own_logits(image):
     model = Neighbours()
-    assert torch.equal(Inference([model])(image), model(image[None])[0])
+    assert torch.equal(Inference([model])(image[None]), model(image[None]))
 
 
 @pytest.mark.parametrize("overlap", [0, 0.3, 0.5, 0.9])
@@ -47,7 +47,7 @@ def test_one_network_and_the_whole_image_are_its_own_logits(image):
 def test_windows_cover_every_pixel_once_in_all(image, window, overlap):
     model = Colors()
     found = Inference([model], window=window, overlap=overlap)
-    torch.testing.assert_close(found(image), model(image[None])[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found(image[None]), model(image[None]), rtol=1e-4, atol=1e-5)
     tops = [(top, band.shape[1]) for top, band in found.bands(image)]
     assert [top for top, _ in tops] == [sum(rows for _, rows in tops[:place]) for place in range(len(tops))]
     assert sum(rows for _, rows in tops) == 50 and max(rows for _, rows in tops) <= window
@@ -55,10 +55,16 @@ def test_windows_cover_every_pixel_once_in_all(image, window, overlap):
 
 def test_where_a_window_sees_enough_it_agrees_with_the_whole(image):
     model = Neighbours()
-    whole, windows = model(image[None])[0], Inference([model], window=32)(image)
+    whole, windows = model(image[None])[0], Inference([model], window=32)(image[None])[0]
     agree = (whole.argmax(0) == windows.argmax(0)).float().mean()
     assert agree > 0.99
     assert not torch.equal(whole, windows)
+
+
+def test_images_of_a_batch_go_through_on_their_own(image):
+    found = Inference([Neighbours()], flip=True, window=40)
+    images = torch.stack([image, image.flip(-2)])
+    assert torch.equal(found(images), torch.cat([found(each[None]) for each in images]))
 
 
 def test_windows_lie_on_the_grid_of_the_network(image):
@@ -72,14 +78,14 @@ def test_windows_lie_on_the_grid_of_the_network(image):
 
 def test_an_image_within_the_window_goes_through_whole(image):
     model = Neighbours()
-    assert torch.equal(Inference([model], window=71)(image), model(image[None])[0])
+    assert torch.equal(Inference([model], window=71)(image[None]), model(image[None]))
 
 
 def test_a_flip_is_the_mean_of_probabilities(image):
     model = Neighbours()
     mirrored = model(image[None].flip(-1)).flip(-1)
     expected = (model(image[None]).softmax(1) + mirrored.softmax(1)) / 2
-    torch.testing.assert_close(Inference([model], flip=True)(image).softmax(0), expected[0])
+    torch.testing.assert_close(Inference([model], flip=True)(image[None]).softmax(1), expected)
 
 
 def test_scales_and_networks_are_the_mean_of_probabilities(image):
@@ -87,8 +93,8 @@ def test_scales_and_networks_are_the_mean_of_probabilities(image):
     small = F.interpolate(image[None].float(), (25, 36), mode="bilinear", antialias=True)
     passes = [model(image[None]) for model in models]
     passes += [F.interpolate(model(small), (50, 71), mode="bilinear") for model in models]
-    expected = torch.stack([logits.softmax(1) for logits in passes]).mean(0)[0]
-    torch.testing.assert_close(Inference(models, scales=(1.0, 0.5))(image).softmax(0), expected)
+    expected = torch.stack([logits.softmax(1) for logits in passes]).mean(0)
+    torch.testing.assert_close(Inference(models, scales=(1.0, 0.5))(image[None]).softmax(1), expected)
 
 
 def test_enlarged_preds_are_those_of_enlarged_logits():

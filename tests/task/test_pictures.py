@@ -3,7 +3,16 @@ import pytest
 from PIL import Image
 
 from seglab.data.labels import colormap
-from seglab.task.pictures import BOUNDARY_COLOR, legend, overlay, palette, save_confusion, save_mask, strips
+from seglab.task.pictures import (
+    BOUNDARY_COLOR,
+    legend,
+    overlay,
+    palette,
+    save_confusion,
+    save_mask,
+    save_reliability,
+    strips,
+)
 
 NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"]
 
@@ -85,3 +94,16 @@ def test_a_confusion_matrix_is_drawn(tmp_path):
     save_confusion(confusion, NAMES, tmp_path / "confusion.png", "title")
     with Image.open(tmp_path / "confusion.png") as picture:
         assert picture.width > 500 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_a_reliability_picture_is_drawn_also_where_nothing_is_scored(tmp_path):
+    sums = np.zeros((15, 4))
+    save_reliability(sums, tmp_path / "empty.png", "title")
+    sums[[7, 14]] = [[10, 5, 2, 9], [90, 88, 80, 4]]
+    save_reliability(sums, tmp_path / "full.png", "title")
+    blue = []
+    for name in ("empty", "full"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+            blue.append((pixels == (31, 119, 180)).all(-1).sum())  # the bars' colour, in the legend too
+    assert blue[1] > 4 * blue[0] > 0

@@ -83,7 +83,7 @@ def build_gallery(
     Raises:
         InputError: A prediction cannot be read.
     """
-    folders = [run.folder / "evaluation" / split / "predictions" for run in runs]
+    folders = [run.evaluation_folder(split) / "predictions" for run in runs]
     folders = [folder if any(folder.rglob("*.png")) else None for folder in folders]
     gallery, label_pack, packs = Gallery(), Pack(), [Pack() for _ in runs]
 

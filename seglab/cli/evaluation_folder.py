@@ -1,0 +1,50 @@
+"""Where an evaluation goes: its split's name below RUN/evaluation, followed by whatever differs from the run's own."""
+
+import hashlib
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+
+def several(value: Any) -> list[str]:
+    """Returns the values of a key that takes one or a list."""
+    return [str(each) for each in value] if isinstance(value, list | ListConfig) else [str(value)]
+
+
+def inference_settings(runs: Sequence[Path], options: Namespace | DictConfig) -> dict[str, Any]:
+    """Returns what differs from one pass of whole images through a run's best checkpoint; empty if nothing does.
+
+    Args:
+        runs: the folders of the runs, whose mean is taken.
+        options: checkpoint, flip, scales, window and overlap.
+    """
+    checkpoints, scales = several(options.checkpoint), list(options.scales)
+    found = {
+        "checkpoint": checkpoints if checkpoints != ["best"] else None,
+        "runs": [str(run.resolve()) for run in runs] if len(runs) > 1 else None,
+        "flip": options.flip or None,
+        "scales": scales if scales != [1] else None,
+        "window": options.window or None,
+        "overlap": options.overlap if options.window and options.overlap != 0.5 else None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def settings_name(settings: dict[str, Any]) -> Iterator[str]:
+    """Yields words for `inference_settings`; the runs of a mean are told apart by some digits of their folders."""
+    for key, value in settings.items():
+        match key:
+            case "checkpoint":
+                yield from (Path(checkpoint).stem for checkpoint in value)
+            case "runs":
+                digest = hashlib.sha256("\n".join(sorted(value)).encode()).hexdigest()
+                yield f"mean-of-{len(value)}-{digest[:6]}"
+            case "flip":
+                yield "flip"
+            case "scales":
+                yield "-".join(["scales", *(f"{scale:g}" for scale in value)])
+            case _:
+                yield f"{key}-{value}"

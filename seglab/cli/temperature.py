@@ -1,0 +1,82 @@
+"""The temperature that a run's probabilities are judged and written at: a number, or one fitted on its val split."""
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from seglab.cli.evaluation_folder import inference_settings, settings_name
+from seglab.errors import InputError
+
+FITTED = "fitted"
+FIT = "fit"
+
+
+def resolve_temperature(
+    value: str | float | None, runs: Sequence[Path], options: Namespace | DictConfig, protocol: str | None = None
+) -> float:
+    """Returns what logits are divided by before they become probabilities.
+
+    Args:
+        value: A number above 0, or `fitted` for that of an earlier fit; None is 1.
+        runs: as for `temperature_path`.
+        options: as for `temperature_path`.
+        protocol: as for `temperature_path`.
+
+    Raises:
+        InputError: It is neither, or nothing was fitted.
+    """
+    if value is None:
+        return 1.0
+    if value != FITTED:
+        try:
+            temperature = float(value)
+        except ValueError:
+            temperature = 0.0
+        if not 0 < temperature < float("inf"):
+            raise InputError(f"temperature={value}: give a number above 0, or {FITTED}")
+        return temperature
+    path = temperature_path(runs, options, protocol)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["temperature"]
+    except FileNotFoundError:
+        command = fitting_command(runs, options, protocol)
+        raise InputError(f"temperature={FITTED}: {path} is missing: {command} writes it") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged: fit the temperature again") from None
+
+
+def temperature_path(runs: Sequence[Path], options: Namespace | DictConfig, protocol: str | None) -> Path:
+    """Returns where the temperature is that was fitted for a way of inference; windows do not set it apart.
+
+    Args:
+        runs: the folders of the runs, whose mean is taken.
+        options: checkpoint, flip, scales, window and overlap.
+        protocol: where it is another than the run's own.
+    """
+    settings = _without_windows(runs, options)
+    name = "-".join(["val", *([protocol] if protocol else []), *settings_name(settings)])
+    return runs[0] / "evaluation" / name / "temperature.json"
+
+
+def fitting_command(runs: Sequence[Path], options: Namespace | DictConfig, protocol: str | None) -> str:
+    """Returns the command that writes the file of `temperature_path`."""
+    settings = _without_windows(runs, options) | {"runs": None}
+    words = [f"{key}={_typed(value)}" for key, value in settings.items() if value is not None]
+    words += [f"protocol={protocol}"] if protocol else []
+    words = [f"run={_typed(list(map(str, runs)))}", *words, "split=val", f"temperature={FIT}"]
+    return " ".join(["python evaluate.py", *words])
+
+
+def _without_windows(runs: Sequence[Path], options: Namespace | DictConfig) -> dict[str, Any]:
+    settings = inference_settings(runs, options)
+    return {key: value for key, value in settings.items() if key not in ("window", "overlap")}
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, list):
+        return str(value[0]) if len(value) == 1 else f"[{','.join(map(str, value))}]"
+    return str(value).lower()

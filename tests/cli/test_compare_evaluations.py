@@ -1,0 +1,66 @@
+"""The same runs scored in two ways, such as with and without test-time augmentation, beside each other."""
+
+import json
+
+import pytest
+from run_folders import random_confusion
+
+
+@pytest.fixture(scope="module")
+def runs(make_run, tmp_path_factory):
+    """Three seeds far apart, each a little better by test-flip than by test."""
+    folder = tmp_path_factory.mktemp("compare") / "sweep"
+    for seed, accuracy in enumerate((0.5, 0.65, 0.8)):
+        for split, gain in (("test-flip", 0.03), ("test", 0.0)):
+            confusion = random_confusion(40, seed=seed, accuracy=accuracy + gain)
+            make_run(folder / f"seed={seed}", seed=seed, split=split, confusion=confusion)
+    return sorted(folder.iterdir())
+
+
+def flipped(runs):
+    return [run / "evaluation" / "test-flip" for run in runs]
+
+
+def test_what_seeds_do_to_both_ways_cancels(call, runs):
+    status, out, err = call("compare", runs[0].parent, *flipped(runs), "--json", "-")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    better, base = found["rows"]
+    assert found["baseline"] == base["label"] == "evaluation=test" and better["label"] == "evaluation=test-flip"
+    assert better["values"] == {"evaluation": "test-flip"} and base["seed_std"] > 0.1
+    difference = better["difference"]
+    assert difference["estimate"] == pytest.approx(better["score"] - base["score"])
+    assert difference["verdict"] == "better" and difference["seeds_known"]
+    low, high = difference["interval"]
+    assert 0.01 < low < high < 0.06
+
+
+def test_a_run_of_one_seed_and_a_baseline_by_its_evaluation(call, runs):
+    flip = flipped(runs)[1]
+    status, out, err = call("compare", runs[1], flip, "--baseline", flip, "--json", "-")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["baseline"] == "evaluation=test-flip"
+    worse = found["rows"][1]["difference"]
+    assert (worse["verdict"], worse["seeds_known"]) == ("worse", False)
+
+
+def test_the_split_still_names_the_evaluation_of_all(call, runs):
+    status, out, _ = call("compare", *runs, "--split", "test-flip", "--json", "-")
+    [row] = json.loads(out)["rows"]
+    assert status == 0 and "evaluation" not in row["values"] and len(row["runs"]) == 3
+
+
+def test_evaluations_of_other_images_are_refused(call, runs, make_run, tmp_path):
+    run = make_run(tmp_path / "run", split="val", confusion=random_confusion(30))
+    make_run(run, confusion=random_confusion(40))
+    status, out, err = call("compare", run, run / "evaluation" / "val")
+    assert (status, out) == (2, "") and "other images: lacks 10 of 40" in err
+
+
+def test_a_page_shows_both(call, runs, tmp_path):
+    out = tmp_path / "page.html"
+    status, _, err = call("report", runs[0], flipped(runs)[0], "-o", out)
+    assert status == 0, err
+    page = out.read_text()
+    assert "evaluation=test-flip" in page and "evaluation=test<" in page
