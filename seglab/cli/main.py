@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a network, test it and write its run folder (python train.py)",
     "evaluate": "score a run folder again (python evaluate.py)",
     "predict": "predict photographs that have no label: masks, overlays, probabilities",
+    "export": "write a run's network as ONNX or torch.export, held against the run",
     "stats": "mean, std, area and inverse-area weight of each class of a training split",
     "crop": "write the five-crop dataset of a dataset",
     "rerun": "repeat a run and say whether its result is the same",

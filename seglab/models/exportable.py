@@ -43,9 +43,9 @@ class Exportable(nn.Module):
 
 
 def pad_to_stride(image: Tensor, stride: int) -> Tensor:
-    """Pads images (b, c, h, w) at the right and the bottom as `Segmenter.prepare` does, without asking for their size."""
+    """Pads images (b, c, h, w) at the right and the bottom as `Segmenter.prepare` does, and never asks for a size."""
     sides = image.shape[-2:]
-    padded = [(side + stride - 1) // stride * stride for side in sides]  # ONNX cuts a negative quotient off
+    padded = [(side + stride - 1) // stride * stride for side in sides]  # ONNX rounds -1/2 up
     mirrors = torch.scalar_tensor(1, dtype=torch.int64)  # or else the last row and column are repeated
     for side, length in zip(sides, padded, strict=True):
         mirrors = mirrors * (torch.scalar_tensor(2 * side, dtype=torch.int64) > length)

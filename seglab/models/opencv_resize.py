@@ -1,6 +1,6 @@
 """How OpenCV resizes a photograph, as tensors: what an exported network does before it, for any size.
 
-Equal to `cv2.resize`: to the bit where it enlarges, and where it shrinks up to the rounding of one value in some 100 000.
+Equal to `cv2.resize`: to the bit where it enlarges, and up to one level of one value in some 100 000 where it shrinks.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,9 @@ def shrink(image: Tensor, size: Sequence[int]) -> Tensor:
     """Returns images uint8 (b, 3, h, w) at a size, each pixel the mean of the area that it covers: `INTER_AREA`."""
     rows, columns = (_shares(length, new) for length, new in zip(image.shape[-2:], size, strict=True))
     means = rows @ (image.float() @ columns.T)
-    halves = torch.scalar_tensor(image.shape[-2] == 2 * size[0]) * torch.scalar_tensor(image.shape[-1] == 2 * size[1])
-    return torch.where(halves > 0, (means + 0.5).floor(), means.round()).to(torch.uint8)  # OpenCV rounds a half up there
+    # OpenCV rounds a half to the even number, and only where it halves both sides, up.
+    halves = [torch.scalar_tensor(old) == 2 * new for old, new in zip(image.shape[-2:], size, strict=True)]
+    return torch.where(halves[0] & halves[1], (means + 0.5).floor(), means.round()).to(torch.uint8)
 
 
 def _shares(length: int, new: int) -> Tensor:

@@ -88,9 +88,7 @@ class PooledContext(nn.Sequential):
         self, in_channels: int, out_channels: int, bins: int, norm_layer: Callable[[int], nn.Module] | None
     ) -> None:
         norm_layer = None if bins == 1 else norm_layer
-        super().__init__(
-            GridMeans(bins), ConvBlock(in_channels, out_channels, norm_layer=norm_layer, kernel_size=1)
-        )
+        super().__init__(GridMeans(bins), ConvBlock(in_channels, out_channels, norm_layer=norm_layer, kernel_size=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (b, in_channels, h, w) to (b, out_channels, h, w)."""
