@@ -35,10 +35,10 @@ def shrink(image: Tensor, size: Sequence[int]) -> Tensor:
 
 def _shares(length: int, new: int) -> Tensor:
     """Returns which share (new, length) of each new pixel lies in each old one."""
-    scale = length / new
-    start, old = (torch.arange(new, dtype=torch.float64) * scale)[:, None], torch.arange(length, dtype=torch.float64)
-    overlap = torch.minimum(old + 1, start + scale) - torch.maximum(old, start)
-    return (overlap.clamp_min(0) / scale).float()
+    # In whole numbers, an old pixel being `new` long and a new one `length`: a half stays one, whatever computes it.
+    covered, old = torch.arange(new)[:, None] * length, torch.arange(length) * new
+    overlap = torch.minimum(old + new, covered + length) - torch.maximum(old, covered)
+    return (overlap.clamp_min(0).double() / length).float()
 
 
 def enlarge(image: Tensor, size: Sequence[int]) -> Tensor:
@@ -55,7 +55,7 @@ def enlarge(image: Tensor, size: Sequence[int]) -> Tensor:
 
 def _neighbours(length: int, new: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the two old pixels (new,) that each new one lies between, and their weights in `_UNIT`."""
-    place = ((torch.arange(new, dtype=torch.float64) + 0.5) * (length / new) - 0.5).float()
+    place = (((2 * torch.arange(new) + 1) * length).double() / (2 * new) - 0.5).float()
     first = place.floor()
     second = ((place - first) * _UNIT).round().to(torch.int32)
     ends = first.long().clamp(0, length - 1), (first.long() + 1).clamp(0, length - 1)
