@@ -1,6 +1,6 @@
 """How OpenCV resizes a photograph, as tensors: what an exported network does before it, for any size.
 
-Equal to `cv2.resize`: to the bit where it enlarges, and up to one level of one value in some 100 000 where it shrinks.
+Equal to `cv2.resize`: to the bit where it enlarges, and up to one level of a few values where it shrinks.
 """
 
 from collections.abc import Sequence
