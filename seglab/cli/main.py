@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score a run folder again (python evaluate.py)",
     "predict": "predict photographs that have no label: masks, overlays, probabilities",
     "demo": "a page in the browser: drop a photograph, see its classes",
+    "export": "write a run's network as ONNX or torch.export, held against the run",
     "stats": "mean, std, area and inverse-area weight of each class of a training split",
     "samples": "draw a sheet of training samples as augmentation makes them, with their masks",
     "crop": "write the five-crop dataset of a dataset",

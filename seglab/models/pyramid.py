@@ -5,6 +5,7 @@ They leave out the features of stride 1 and 2, which cost most and say least, an
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +32,27 @@ def pyramid_start(strides: Sequence[int]) -> int:
 def resize(x: Tensor, like: Tensor) -> Tensor:
     """Returns `x` (b, c, h, w), bilinearly brought to the height and width of `like`."""
     size = like.shape[-2:]
-    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear")
+    if not torch.compiler.is_exporting() and x.shape[-2:] == size:  # an exported graph does not know the sizes
+        return x
+    return F.interpolate(x, size, mode="bilinear")
+
+
+class GridMeans(nn.AdaptiveAvgPool2d):
+    """Means over a grid of bins x bins cells, which can be exported for any size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (b, c, h, w) to (b, c, bins, bins)."""
+        if not torch.compiler.is_exporting():
+            return super().forward(x)
+        rows, columns = (cell_weights(length, self.output_size).to(x) for length in x.shape[-2:])
+        return rows @ (x @ columns.T)
+
+
+def cell_weights(length: int, bins: int) -> Tensor:
+    """Returns the weight (bins, length) of each pixel in the mean of each cell along a side."""
+    cell, pixel = torch.arange(bins)[:, None], torch.arange(length)
+    start, end = cell * length // bins, ((cell + 1) * length + bins - 1) // bins
+    return ((pixel >= start) & (pixel < end)) / (end - start)
 
 
 class TopDownPathway(nn.Module):
@@ -67,9 +88,7 @@ class PooledContext(nn.Sequential):
         self, in_channels: int, out_channels: int, bins: int, norm_layer: Callable[[int], nn.Module] | None
     ) -> None:
         norm_layer = None if bins == 1 else norm_layer
-        super().__init__(
-            nn.AdaptiveAvgPool2d(bins), ConvBlock(in_channels, out_channels, norm_layer=norm_layer, kernel_size=1)
-        )
+        super().__init__(GridMeans(bins), ConvBlock(in_channels, out_channels, norm_layer=norm_layer, kernel_size=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (b, in_channels, h, w) to (b, out_channels, h, w)."""
