@@ -28,9 +28,9 @@ def test_unetplusplus_of_two_levels_is_a_unet():
 
 
 def test_unetplusplus_merges_all_nodes_of_a_level():
-    nested = UNetPlusPlusDecoder([3, 5, 7, 9, 2], [1, 2, 4, 8, 16], widths=[14, 13, 12, 11])
+    nested = UNetPlusPlusDecoder([3, 15, 17, 19, 2], [1, 2, 4, 8, 16], widths=[14, 13, 12, 11])
     merged = [[node.skip.out_channels for node in column] for column in nested.columns]
-    assert merged == [[12 + 5, 13 + 7, 14 + 9], [12 + 5 + 12, 13 + 7 + 13], [12 + 5 + 12 + 12]]
+    assert merged == [[12 + 15, 13 + 17, 14 + 19], [12 + 15 + 12, 13 + 17 + 13], [12 + 15 + 12 + 12]]
     assert nested.last.skip.out_channels == 11 + 3
     assert nested.out_channels == 11
 
