@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import pickle
@@ -14,6 +15,8 @@ from run_folders import make_run, random_confusion  # noqa: F401 (a fixture)
 
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.stamp import cores
+
+gc.set_threshold(10_000, 20, 50)  # as every command of seglab has it
 
 # Each process of a parallel run, and what it starts, has its share of the cores.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))

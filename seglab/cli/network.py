@@ -58,7 +58,7 @@ class Network:
                 bands = [(0, F.interpolate(whole[None], size, mode="bilinear", align_corners=False)[0])]
             for top, logits in bands:
                 rows = slice(top, top + logits.shape[1])
-                preds[rows] = logits.argmax(0).to(torch.uint8).cpu().numpy()
+                preds[rows] = logits.max(0).indices.to(torch.uint8).cpu().numpy()
                 if probabilities is not None:
                     probabilities[:, rows] = (logits / self.temperature).softmax(0).half().cpu().numpy()
         return preds, probabilities
