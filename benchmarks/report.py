@@ -25,8 +25,9 @@ from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import save_config, write_summary
 from seglab.data import Shapes
 from seglab.lab.comparison import compare
+from seglab.lab.groups import group_runs
 from seglab.lab.report import write_report
-from seglab.lab.runs import find_runs, group_runs
+from seglab.lab.runs import find_runs
 from seglab.task.pictures import save_mask
 
 SIZE, EPOCHS, SEEDS = 320, 100, 3

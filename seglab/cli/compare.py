@@ -109,7 +109,8 @@ def compare_paths(arguments: argparse.Namespace) -> "Comparison":
         InputError: No run finished, or they cannot be compared.
     """
     from seglab.lab.comparison import compare
-    from seglab.lab.runs import group_runs, runs_to_compare
+    from seglab.lab.groups import group_runs
+    from seglab.lab.runs import runs_to_compare
 
     finished, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
     options = {"split": arguments.split, "resamples": arguments.resamples, "seed": arguments.seed}

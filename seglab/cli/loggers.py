@@ -173,7 +173,8 @@ def results(run_dir: Path) -> dict[str, Any]:
     A test of one image, or without a scored pixel, has no interval.
     """
     from seglab.lab.comparison import compare
-    from seglab.lab.runs import group_runs, read_run
+    from seglab.lab.groups import group_runs
+    from seglab.lab.runs import read_run
 
     run = read_run(run_dir)
     reached = {key: run.summary[key] for key in SUMMARY}

@@ -55,8 +55,9 @@ def make_page(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from seglab.lab.comparison import compare
+    from seglab.lab.groups import group_runs
     from seglab.lab.report import refuse_other_files, write_report
-    from seglab.lab.runs import group_runs, runs_to_compare
+    from seglab.lab.runs import runs_to_compare
 
     refuse_other_files(arguments.out)
     runs, unfinished = runs_to_compare(arguments.paths, arguments.baseline)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from seglab.cli.wandb_runs import wandb_id
 from seglab.errors import InputError
 from seglab.lab.comparison import compare
-from seglab.lab.runs import Group, Run, group_runs
+from seglab.lab.groups import Group, group_runs
+from seglab.lab.runs import Run
 from seglab.lab.tables import as_markdown
 
 if TYPE_CHECKING:

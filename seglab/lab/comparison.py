@@ -9,7 +9,8 @@ import numpy as np
 from seglab.errors import InputError
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, resampled_scores, widened
 from seglab.lab.comparable import nearest, read_alike
-from seglab.lab.runs import Group, Run
+from seglab.lab.groups import Group
+from seglab.lab.runs import Run
 from seglab.lab.significance import Estimate, estimate, paired_estimate
 from seglab.lab.verdicts import Difference, judged
 

@@ -1,4 +1,4 @@
-"""Finished runs as plain values, read from their folders, and grouped by what they were made of."""
+"""Finished runs as plain values, read from their folders."""
 
 import csv
 import hashlib
@@ -17,7 +17,6 @@ from seglab.errors import InputError
 
 NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "search", "logger", "callbacks", "seed")
 _NOT_OF_THE_DATA = ("root", "num_workers", "cache_mb")
-_GROUPS_OF_NO_NODE = ("experiment", "sweep")  # they set the values of other groups
 
 
 def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
@@ -209,76 +208,3 @@ def runs_to_compare(paths: Sequence[Path], baseline: str | None) -> tuple[list[R
     if not finished:
         raise InputError(f"{' '.join(map(str, paths))}: no run has finished, so there is nothing to compare")
     return finished, unfinished
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ by their seed alone.
-
-    Attributes:
-        label: a short name that no other group has.
-        runs: at least one, by ascending seed.
-        values: what sets the group apart from the others, by column.
-    """
-
-    label: str
-    runs: list[Run]
-    values: dict[str, Any]
-
-
-def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
-    """Groups runs by their resolved config without the seed and their evaluation, in the order of their first runs.
-
-    The values of a group are the choices of config groups that differ (`model`, `augment`, ...) and, below a config
-    group, the keys that differ between runs of the same choice; other keys where they differ at all. A group is called
-    by its experiment where no other group has the same, else by its values. Where runs are read by different
-    evaluations, `evaluation` is one of the values; `split` is the one of runs that name none.
-    """
-    members: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        members.setdefault((config_hash(run.config), run.evaluated or split), []).append(run)
-    groups = [sorted(group, key=lambda run: run.seed) for group in members.values()]
-    firsts = [group[0] for group in groups]
-    columns = _differing(firsts)
-    values = [{column: _value(run, column) for column in columns} for run in firsts]
-    evaluations = [evaluation for _, evaluation in members]
-    if len(set(evaluations)) > 1:
-        values = [own | {"evaluation": name} for own, name in zip(values, evaluations, strict=True)]
-    labels = [run.choices.get("experiment") for run in firsts]
-    if None in labels or len(set(labels)) < len(labels):
-        labels = [_label(own) or run.name for own, run in zip(values, firsts, strict=True)]
-    return [Group(label, group, own) for label, group, own in zip(labels, groups, values, strict=True)]
-
-
-def _differing(runs: Sequence[Run]) -> list[str]:
-    if len(runs) < 2:
-        return []
-    groups = [key for key in runs[0].choices if key not in _GROUPS_OF_NO_NODE]
-    columns = [key for key in groups if len({run.choices.get(key) for run in runs}) > 1]
-    contents = [flat(config_of_result(run.config)) for run in runs]
-    shown: set[tuple[str, ...]] = set()
-    for key in dict.fromkeys(key for content in contents for key in content):
-        group = key.split(".")[0]
-        if group in columns and key.endswith((".name", "._target_")):
-            continue
-        alike: dict[Any, set[str]] = {}
-        for run, content in zip(runs, contents, strict=True):
-            alike.setdefault(run.choices.get(group) if group in columns else None, set()).add(repr(content.get(key)))
-        # A key that refers to another of its name, as model.encoder.width to model.width, says nothing new.
-        repeated = (key.rpartition(".")[2], *(repr(content.get(key)) for content in contents))
-        if any(len(values) > 1 for values in alike.values()) and repeated not in shown:
-            columns.append(key)
-            shown.add(repeated)
-    return columns
-
-
-def _value(run: Run, column: str) -> Any:
-    if column in run.choices:
-        return run.choices[column]
-    return flat(config_of_result(run.config)).get(column)
-
-
-def _label(values: dict[str, Any]) -> str:
-    ends = [column.rpartition(".")[2] for column in values]
-    keys = [end if ends.count(end) == 1 else column for end, column in zip(ends, values, strict=True)]
-    return ", ".join(f"{key}={value}" for key, value in zip(keys, values.values(), strict=True))

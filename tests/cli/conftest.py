@@ -3,6 +3,11 @@ import json
 import threading
 
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from seglab.cli.resolvers import register_resolvers
 
 SMALL = ["model=unet4", "model.width=0.02", "data.source.train=8", "data.source.val=4", "data.source.test=4"]
 SMALL += ["data.crop_size=32", "data.batch_size=4", "trainer.max_epochs=2", "callbacks.strips.every_n_epochs=1"]
@@ -14,6 +19,17 @@ def wandb_sweep(once):
     """Two jobs that work and, between them, one that diverges; their folders are lr=0.001, lr=1e+30 and lr=0.01."""
     words = ["optimizer.lr=1e-3,1e30,1e-2", *SMALL, "logger.wandb.tags=[mine]"]
     return once("lr", "hydra.sweep.dir", "-m", *words)
+
+
+@pytest.fixture(scope="session")
+def photographs(trained, tmp_path_factory):
+    """The test images of the run `trained`, as files."""
+    folder = tmp_path_factory.mktemp("photographs")
+    register_resolvers()
+    source = instantiate(OmegaConf.load(trained / ".hydra" / "config.yaml").data.source, _convert_="all")
+    for place, name in enumerate(source.names("test")):
+        Image.fromarray(source.read("test", place)[0]).save(folder / f"{name}.png")
+    return folder
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

@@ -6,12 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
 from seglab.cli.evaluate import build_scored_task, quoted_runs
-from seglab.cli.resolvers import register_resolvers
 
 
 def changed_weights(state, seed=0):
@@ -35,17 +33,6 @@ def runs(trained, tmp_path_factory):
     saved["state_dict"] = changed_weights(saved["state_dict"])
     torch.save(saved, checkpoint)
     return first, second
-
-
-@pytest.fixture(scope="module")
-def photographs(trained, tmp_path_factory):
-    """The test images of the runs, as files."""
-    folder = tmp_path_factory.mktemp("photographs")
-    register_resolvers()
-    source = instantiate(OmegaConf.load(trained / ".hydra" / "config.yaml").data.source, _convert_="all")
-    for place, name in enumerate(source.names("test")):
-        Image.fromarray(source.read("test", place)[0]).save(folder / f"{name}.png")
-    return folder
 
 
 def test_the_plain_evaluation_writes_what_the_end_of_training_wrote(call, trained, runs):

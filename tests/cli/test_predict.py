@@ -9,22 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
-
-from seglab.cli.resolvers import register_resolvers
-
-
-@pytest.fixture(scope="module")
-def photographs(trained, tmp_path_factory):
-    """The test images of a run, as files."""
-    folder = tmp_path_factory.mktemp("photographs")
-    register_resolvers()
-    source = instantiate(OmegaConf.load(trained / ".hydra" / "config.yaml").data.source, _convert_="all")
-    for place, name in enumerate(source.names("test")):
-        Image.fromarray(source.read("test", place)[0]).save(folder / f"{name}.png")
-    return folder
 
 
 def test_masks_are_those_of_the_evaluation(call, trained, photographs, tmp_path):

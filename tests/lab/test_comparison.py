@@ -8,7 +8,8 @@ import pytest
 
 from seglab.errors import InputError
 from seglab.lab.comparison import compare
-from seglab.lab.runs import find_runs, group_runs
+from seglab.lab.groups import group_runs
+from seglab.lab.runs import find_runs
 from seglab.lab.significance import LEVEL, Estimate, SeedVariance
 from seglab.lab.verdicts import judged, rounded_up
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from seglab.errors import InputError
-from seglab.lab.runs import config_hash, find_runs, flat, group_runs, is_run, read_run
+from seglab.lab.groups import group_runs
+from seglab.lab.runs import config_hash, find_runs, flat, is_run, read_run
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from seglab.lab.comparison import compare
+from seglab.lab.groups import group_runs
 from seglab.lab.report import write_report
-from seglab.lab.runs import find_runs, group_runs
+from seglab.lab.runs import find_runs
 
 EVIL = "<img src=x onerror=alert(1)>&\"'"
 CLASSES = ["background", "cat", EVIL]

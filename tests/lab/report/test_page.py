@@ -14,10 +14,11 @@ from PIL import Image
 
 from seglab.errors import InputError
 from seglab.lab.comparison import compare
+from seglab.lab.groups import Group, group_runs
 from seglab.lab.report import write_report
 from seglab.lab.report.gallery import NOT_SCORED, PHOTO_SIDE, shrunk
 from seglab.lab.report.tables import percent, points
-from seglab.lab.runs import Group, find_runs, group_runs, read_run
+from seglab.lab.runs import find_runs, read_run
 
 CLASSES = ["background", 'a <b> & "c"', "road"]
 EVIL = "</script><img src=x onerror=alert(1)>'\"&"
