@@ -213,7 +213,8 @@ def notes_on_runs(groups: Sequence[Group]) -> list[str]:
         if repeats := [run for run in group.runs if run not in first_of_each_seed(group.runs)]:
             folders = ", ".join(str(run.folder) for run in repeats)
             notes.append(f"{group.label}: left out {folders}, with the config and seed of an earlier run.")
-    for key, what in {"data_fingerprint": "data", "git_commit": "versions of the code"}.items():
+    made_of = {"data_fingerprint": "data", "git_commit": "versions of the code", "precision": "precisions"}
+    for key, what in made_of.items():
         count = len({run.summary.get(key) for group in groups for run in group.runs} - {None})
         if count > 1:
             notes.append(f"The runs were made with {count} different {what} ({key} in summary.json).")

@@ -110,9 +110,13 @@ def test_a_repeated_seed_is_left_out_and_named(write, tmp_path):
 
 
 def test_what_runs_were_made_with_is_noted(write, tmp_path):
-    write("a", 0.7), write("b", 0.8, summary={"git_commit": "1" * 40, "data_fingerprint": "e" * 64})
+    (
+        write("a", 0.7),
+        write("b", 0.8, summary={"git_commit": "1" * 40, "data_fingerprint": "e" * 64, "precision": "bf16-mixed"}),
+    )
     notes = " ".join(compared(tmp_path).notes)
-    assert "2 different versions of the code" in notes and "2 different data" in notes
+    for what in ("versions of the code", "data", "precisions"):
+        assert f"2 different {what}" in notes
     write("c", 0.8, seed=1)
     with pytest.raises(InputError, match=r"b and .*c have one config and other data"):
         compared(tmp_path)
