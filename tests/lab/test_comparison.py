@@ -110,10 +110,8 @@ def test_a_repeated_seed_is_left_out_and_named(write, tmp_path):
 
 
 def test_what_runs_were_made_with_is_noted(write, tmp_path):
-    (
-        write("a", 0.7),
-        write("b", 0.8, summary={"git_commit": "1" * 40, "data_fingerprint": "e" * 64, "precision": "bf16-mixed"}),
-    )
+    write("a", 0.7)
+    write("b", 0.8, summary={"git_commit": "1" * 40, "data_fingerprint": "e" * 64, "precision": "32-true"})
     notes = " ".join(compared(tmp_path).notes)
     for what in ("versions of the code", "data", "precisions"):
         assert f"2 different {what}" in notes
