@@ -75,13 +75,14 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
     faults = []
     for key in own:
         default, value = (OmegaConf.select(each, key, throw_on_missing=False) for each in (before, cfg))
-        if _is_number(default) and not (value is None or _is_number(value) or key in _OR_A_WORD):
+        if is_number(default) and not (value is None or is_number(value) or key in _OR_A_WORD):
             faults.append(f"{key}={value}: give a number, such as {default}")
     if faults:
         raise InputError("\n".join(faults))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Returns whether a key's value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -92,7 +93,7 @@ def check_steps(cfg: DictConfig) -> None:
         InputError: The first of these.
     """
     clip = cfg.trainer.gradient_clip_val
-    if clip is not None and not (_is_number(clip) and clip > 0):
+    if clip is not None and not (is_number(clip) and clip > 0):
         raise InputError(f"trainer.gradient_clip_val={clip}: give the largest norm of a gradient, above 0, or null")
     before = None if cfg.resume is None else load_config(Path(cfg.resume)).get("averaging")
     if before is not None and (cfg.get("averaging") or {}).get("_target_") != before["_target_"]:

@@ -8,16 +8,16 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig, open_dict
 
+from seglab.cli.checks import is_number
 from seglab.cli.command_line import quoted
 from seglab.cli.evaluation_folder import inference_settings, settings_name, several
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
+from seglab.cli.network_options import LARGEST_SCALE
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_config
 from seglab.cli.temperature import FIT, resolve_temperature, temperature_path
 from seglab.errors import InputError
-
-LARGEST_SCALE = 8
 
 
 def main() -> None:
@@ -124,11 +124,6 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"temperature={FIT}: add split=val, whose images no score of the test split has seen")
     if not is_number(cfg.overlap):
         raise InputError(f"overlap={cfg.overlap}: give a share from 0 to below 1")
-
-
-def is_number(value: Any) -> bool:
-    """Returns whether a key's value is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def build_scored_task(cfg: DictConfig, run_cfg: DictConfig, runs: list[Path]) -> Any:

@@ -5,6 +5,7 @@ from argparse import ArgumentTypeError
 from seglab.cli.command_line import CommandParser
 
 WINDOW = 1024
+LARGEST_SCALE = 8
 
 
 def add_network_options(parser: CommandParser) -> None:
@@ -29,6 +30,8 @@ def factors(word: str) -> tuple[float, ...]:
         values = tuple(map(float, word.split(",")))
     except ValueError:
         values = ()
-    if not values or not all(0 < value <= 8 for value in values):
-        raise ArgumentTypeError(f"{word} are no factors: give numbers above 0 and up to 8, such as 0.75,1,1.25")
+    if not values or not all(0 < value <= LARGEST_SCALE for value in values):
+        raise ArgumentTypeError(
+            f"{word} are no factors: give numbers above 0 and up to {LARGEST_SCALE}, such as 0.75,1,1.25"
+        )
     return values

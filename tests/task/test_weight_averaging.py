@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
+from cut import Cut
 from torch import nn
 
 from seglab.data.shapes import Shapes
@@ -51,21 +51,6 @@ class Weights(pl.Callback):
 
     def on_train_epoch_end(self, trainer, task):
         self.epochs.append(copied(task))
-
-
-class Cut(Checkpoint):
-    """Writes one checkpoint, after a number of steps; that of an epoch's last step behind the epoch's end."""
-
-    def __init__(self, path, step):
-        self.path, self.step = path, step
-
-    def on_train_batch_end(self, trainer, *args):
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            self.on_train_epoch_end(trainer)
-
-    def on_train_epoch_end(self, trainer, *args):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 @pytest.fixture
