@@ -30,6 +30,8 @@ class TimmEncoder(nn.Module):
             seglab says of them.
         std: Standard deviation of each image channel that the weights expect, as `mean`.
         freeze_norm: Whether each BatchNorm of the backbone keeps its running statistics, scale and shift.
+        frozen_stages: How many stages of the backbone keep their weights and statistics, the stem being the first; of a
+            plain vision transformer, its patch embedding and blocks. They need no backward pass.
         **options: Passed on to `timm.create_model`, such as `patch_size`, `drop_path_rate` and `output_stride`.
 
     Attributes:
@@ -38,8 +40,8 @@ class TimmEncoder(nn.Module):
         std: Standard deviation of each image channel that the weights expect; None for any.
 
     Raises:
-        InputError: The name is unknown, the model does not map images of any size to features of the declared sizes, or
-            the weights cannot be fetched, cannot be read, or are of another model.
+        InputError: The name is unknown, the model does not map images of any size to features of the declared sizes,
+            the weights cannot be fetched, cannot be read, or are of another model, or there are no so many stages.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TimmEncoder(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         freeze_norm: bool = False,
+        frozen_stages: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -73,7 +76,23 @@ class TimmEncoder(nn.Module):
             self.pyramid = FeaturePyramid(channels[0], strides[0])
             channels, strides = self.pyramid.channels, self.pyramid.strides
         self.channels, self.strides = [3, *channels], [1, *strides]
+        self._frozen_parameters, self._frozen_modules = self._stages_below(frozen_stages)
         self._refuse_other_sizes(name)
+
+    def _stages_below(self, count: int | None) -> tuple[list[nn.Parameter], list[nn.Module]]:
+        if count is None:
+            return [], []
+        stage_of = self.depths(coarse=True)
+        total = max(stage_of.values()) + 1
+        if not 0 < count <= total:
+            raise InputError(f"model.encoder.frozen_stages={count}: the backbone has {total}, the stem among them")
+        modules = []
+        for name, module in self.backbone.named_modules():
+            inside = [stage for key, stage in stage_of.items() if key.startswith(f"{name}.")]
+            if inside and max(inside) < count:
+                modules.append(module)
+        parameters = [value for name, value in self.backbone.named_parameters() if stage_of[name] < count]
+        return parameters, modules
 
     def _refuse_other_sizes(self, name: str) -> None:
         height, width = 2 * max(self.strides), 3 * max(self.strides)
@@ -98,8 +117,28 @@ class TimmEncoder(nn.Module):
         )
         return [image, *self.pyramid(features)]
 
-    def depths(self) -> dict[str, int]:
-        """Returns the depth of each parameter of the backbone by its name, in layers from 0 for the stem.
+    def train(self, mode: bool = True) -> "TimmEncoder":
+        """Sets the mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        self._freeze_stages()
+        return self
+
+    def train_backbone(self, mode: bool = True) -> None:
+        """Lets the backbone train, all but its frozen stages, or freezes all of it, in evaluation mode."""
+        self.backbone.requires_grad_(mode).train(mode)
+        self._freeze_stages()
+
+    def _freeze_stages(self) -> None:
+        for parameter in self._frozen_parameters:
+            parameter.requires_grad_(False)
+        for module in self._frozen_modules:
+            module.eval()
+
+    def depths(self, coarse: bool = False) -> dict[str, int]:
+        """Returns the depth of each parameter of the backbone by its name, from 0 for the stem.
+
+        Args:
+            coarse: Whether to count stages rather than layers.
 
         Raises:
             InputError: timm does not know the layers of this model.
@@ -107,8 +146,11 @@ class TimmEncoder(nn.Module):
         from timm.models import group_parameters
 
         if not hasattr(self.backbone, "group_matcher"):
-            raise InputError(f"timm does not know the layers of {type(self.backbone).__name__}: leave layer_decay=1")
-        return group_parameters(self.backbone, self.backbone.group_matcher(coarse=False), reverse=True)
+            raise InputError(
+                f"timm does not know the layers of {type(self.backbone).__name__}: "
+                "leave layer_decay at 1 and frozen_stages at null"
+            )
+        return group_parameters(self.backbone, self.backbone.group_matcher(coarse=coarse), reverse=True)
 
 
 class FeaturePyramid(nn.Module):

@@ -72,5 +72,4 @@ class FineTuning:
     def freeze(self, model: nn.Module, epoch: int) -> None:
         """Brings the backbone to the state that it has in an epoch, the first being 0."""
         if self.frozen_epochs:
-            trains = epoch >= self.frozen_epochs
-            model.encoder.backbone.requires_grad_(trains).train(trains)
+            model.encoder.train_backbone(epoch >= self.frozen_epochs)

@@ -111,6 +111,29 @@ def test_a_frozen_batch_norm_is_the_same_in_training():
     assert any(p.ndim == 1 for p in TimmEncoder("mobilenetv2_100").parameters())
 
 
+@pytest.mark.parametrize(("name", "count", "last"), [("mobilenetv2_100", 3, "blocks.1."), ("test_vit", 2, "blocks.0.")])
+def test_frozen_stages_keep_weights_and_statistics(name, count, last):
+    encoder = TimmEncoder(name, frozen_stages=count)
+    encoder.train_backbone(False)
+    encoder.train_backbone()  # as after `frozen_epochs`
+    stage_of = encoder.depths(coarse=True)
+    frozen = {key for key, stage in stage_of.items() if stage < count}
+    assert any(key.startswith(last) for key in frozen) and 0 < len(frozen) < len(stage_of)
+    before = {key: value.clone() for key, value in encoder.backbone.state_dict().items()}
+    optimizer = torch.optim.Adam(encoder.parameters())  # however small a gradient, it moves what it trains
+    sum(feature.square().mean() for feature in encoder.train()(image(64, 64, 2))[1:]).backward()
+    optimizer.step()
+    for key, value in encoder.backbone.state_dict().items():
+        stays = key in frozen or (key not in stage_of and key.rpartition(".")[0] + ".weight" in frozen)
+        assert torch.equal(value, before[key]) == stays, key
+
+
+def test_frozen_stages_of_another_number_are_refused():
+    for count in (0, 99):
+        with pytest.raises(InputError, match=f"model.encoder.frozen_stages={count}: the backbone has 8"):
+            TimmEncoder("mobilenetv2_100", frozen_stages=count)
+
+
 def test_timm_is_imported_by_its_users_only():
     code = "import sys, seglab.models; print('timm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
