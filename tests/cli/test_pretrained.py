@@ -1,4 +1,4 @@
-"""A run on a pretrained backbone: what it takes from the weights' file, and that it no longer needs it."""
+"""The recipe experiment=pretrained, and other runs on a pretrained backbone, which no longer need the weights' file."""
 
 import json
 import shutil
@@ -17,14 +17,15 @@ def state(run, checkpoint="best"):
 
 @pytest.fixture(scope="module")
 def run(command, tmp_path_factory):
-    """A run whose backbone is frozen all the time, and the weights' file, which is gone."""
+    """A run of the recipe whose backbone is frozen all the time, and the weights' file, which is gone."""
     folder = tmp_path_factory.mktemp("pretrained")
     weights = timm.create_model("mobilenetv2_100").state_dict()
     torch.save(weights, folder / "weights.pth")
     words = [f"model.encoder.weights={folder / 'weights.pth'}", "model.encoder.std=[0.5,0.5,0.5]", "model.width=0.25"]
-    words += ["model.fine_tuning.frozen_epochs=5", "model.fine_tuning.lr_factor=0.1", "optimizer=adamw"]
-    done = command("train.py", "model=unet_mobilenetv2", *words, *SHORT, f"hydra.run.dir={folder / 'run'}")
+    words += ["model.fine_tuning.frozen_epochs=5", "data.resize=null"]
+    done = command("train.py", "experiment=pretrained", *words, *SHORT, f"hydra.run.dir={folder / 'run'}")
     assert done.returncode == 0, done.stderr
+    assert "UserWarning" not in done.stderr and "HINT" not in done.stderr, done.stderr
     (folder / "weights.pth").unlink()
     return folder / "run", weights
 

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seglab.cli.resolvers import register_resolvers
-from seglab.lab.runs import config_of_result
+from seglab.lab.runs import config_hash, config_of_result
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -38,7 +38,9 @@ SWEEPS = {
     "optimizer": ("phase7_4", {"optimizer": "adam,sgd,rmsprop"}),
     "ladder": (None, {"experiment": ",".join(LADDER)}),
     "search_unet6": ("phase7_4", {"search.worker": "range(0,16)"}),
+    "ablation_pretrained": ("pretrained", {"without": "nothing,pretraining,augment,scale,mix,balance,averaging"}),
 }
+PARTS = sorted(path.stem for path in (CONF / "without").glob("*.yaml"))
 
 
 def composed(*overrides):
@@ -52,7 +54,7 @@ def chosen(config, group):
 
 
 def test_every_experiment_and_sweep_is_held_here():
-    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == {*LADDER, "quickstart"}
+    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == {*LADDER, "quickstart", "pretrained"}
     assert {path.stem for path in (CONF / "sweep").glob("*.yaml")} == set(SWEEPS)
 
 
@@ -100,6 +102,21 @@ def test_sweep_starts_from_its_experiment(name):
     assert chosen(config, "experiment") == experiment
     assert config.hydra.mode.name == "MULTIRUN"
     assert {key: values.replace(" ", "") for key, values in config.hydra.sweeper.params.items()} == params
+
+
+@pytest.mark.parametrize("name", [name for name in SWEEPS if name.startswith("ablation_")])
+def test_each_part_of_an_ablation_changes_the_recipe_and_nothing_leaves_it(name):
+    experiment, params = SWEEPS[name]
+    parts = params["without"].split(",")
+    assert set(parts) <= set(PARTS) and parts[0] == "nothing"
+    hashes = [config_hash(plain(f"experiment={experiment}", f"without={part}")) for part in parts]
+    assert len(set(hashes)) == len(parts) and hashes[0] == config_hash(plain(f"experiment={experiment}"))
+
+
+def plain(*overrides):
+    config = composed(*overrides, "data=voc9", "data.root=VOC", "run_dir=run")
+    del config.hydra
+    return OmegaConf.to_container(config, resolve=True)
 
 
 def test_augmentation_that_is_off_leaves_the_config_of_a_result_as_it_was():
