@@ -73,10 +73,10 @@ def test_miou_is_that_of_the_written_predictions_and_the_same_for_any_batch_size
     assert left_out == (protocol == "center_crop")
 
 
-def test_evaluating_again_gives_the_figure_of_the_end_of_training(command, run):
+def test_evaluating_again_gives_the_figure_of_the_end_of_training(call, run):
     summary = json.loads((run / "summary.json").read_text())
-    done = command("evaluate.py", f"run={run}", "overlays=false")
-    assert done.returncode == 0, done.stderr
+    status, _, err = call("evaluate", f"run={run}", "overlays=false")
+    assert status == 0, err
     again = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
     assert again["miou"] == pytest.approx(summary["test_miou"], abs=1e-9)
 

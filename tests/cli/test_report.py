@@ -51,12 +51,12 @@ def test_options(call, trained, tmp_path):
     assert data["runs"][0]["score"] == pytest.approx(score)
 
 
-def test_a_dataset_that_has_moved(call, command, folder, tmp_path):
+def test_a_dataset_that_has_moved(call, folder, tmp_path):
     run, page = tmp_path / "run", tmp_path / "r.html"
     data = ["data=folder", f"data.root={folder}", "data.classes=[sky,tree,road]", "data.crop_size=32"]
     data += ["data.splits={train: 0.5, val: 0.25, test: 0.25}", "data.batch_size=3"]
-    done = command("train.py", *POCKET, *data, f"hydra.run.dir={run}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, _, err = call("train", *POCKET, *data, f"hydra.run.dir={run}")
+    assert status == 0, err
     folder.rename(tmp_path / "moved")
 
     status, out, err = call("report", run, "-o", page)
