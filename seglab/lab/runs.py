@@ -24,7 +24,10 @@ def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
 
     Keys that are null do not count, so that a run keeps its place when a later version adds a key that is off.
     """
-    content = {key: value for key, value in _without_nulls(config).items() if key not in NOT_OF_THE_RESULT}
+    config = _without_nulls(config)
+    content = {key: value for key, value in config.items() if key not in NOT_OF_THE_RESULT}
+    if stopping := config.get("callbacks", {}).get("early_stopping"):  # the one callback that a result follows from
+        content["callbacks"] = {"early_stopping": stopping}
     for node in (content.get("data", {}), content.get("data", {}).get("source", {})):
         for key in _NOT_OF_THE_DATA:
             node.pop(key, None)

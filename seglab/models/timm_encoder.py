@@ -84,7 +84,7 @@ class TimmEncoder(nn.Module):
             return [], []
         stage_of = self.depths(coarse=True)
         total = max(stage_of.values()) + 1
-        if not 0 < count <= total:
+        if not (isinstance(count, int) and 0 < count <= total):
             raise InputError(f"model.encoder.frozen_stages={count}: the backbone has {total}, the stem among them")
         modules = []
         for name, module in self.backbone.named_modules():

@@ -140,9 +140,11 @@ def test_the_hash_is_that_of_what_the_result_follows_from(make_run, tmp_path):
         "seed": 5,
         "run_dir": "elsewhere",
         "logger": {},
+        "callbacks": {"strips": {"num_images": 2}, "early_stopping": None},
         "data": config["data"] | {"root": "x", "new": None},
     }
     assert config_hash(same) == config_hash(config)
+    assert config_hash(same | {"callbacks": {"early_stopping": {"patience": 3}}}) != config_hash(config)
     assert config_hash(config | {"max_images": 5}) != config_hash(config)
 
 
