@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
     """Builds the datamodule; a renamed argument of an augmentation is an error, not a warning."""
-    from seglab.data import Augmentation, SegmentationDataModule
+    from seglab.data import Augmentation, SegmentationDataModule, TrainSamples
     from seglab.data.augment import refuse_unknown_arguments
 
     data, plain = cfg.data, OmegaConf.to_container(cfg.data, resolve=True)  # where older runs lack later keys
@@ -33,21 +33,24 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
         transforms = [
             instantiate(node, _convert_="all") for node in cfg.augment.transforms.values() if node is not None
         ]
-    return SegmentationDataModule(
-        source=instantiate(data.source, _convert_="all"),
-        resize=data.resize,
+    samples = TrainSamples(
         crop=data.crop,
         crop_size=data.crop_size,
-        protocol=cfg.protocol,
+        crop_sizes=plain.get("crop_sizes"),
+        scale=plain.get("scale"),
         augment=Augmentation(transforms, data.ignore_index),
+        mix=instantiate(cfg.get("mix"), _convert_="all"),
+        repeat_threshold=plain.get("repeat_threshold"),
+        seed=cfg.seed,
+    )
+    return SegmentationDataModule(
+        source=instantiate(data.source, _convert_="all"),
+        samples=samples,
+        resize=data.resize,
+        protocol=cfg.protocol,
         batch_size=data.batch_size,
         num_workers=resolve_workers(data.num_workers, cfg.trainer.accelerator),
-        seed=cfg.seed,
         cache_mb=data.cache_mb,
-        scale=plain.get("scale"),
-        crop_sizes=plain.get("crop_sizes"),
-        repeat_threshold=plain.get("repeat_threshold"),
-        mix=instantiate(cfg.get("mix"), _convert_="all"),
     )
 
 

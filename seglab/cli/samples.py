@@ -57,12 +57,14 @@ def draw(cfg: DictConfig, datamodule: "SegmentationDataModule", images: int, epo
     """
     import numpy as np
 
+    from seglab.data import TrainSamples
     from seglab.data.dataset import TrainDataset
     from seglab.task.pictures import contact_sheet
 
     changed = datamodule.train_dataset
-    crop = "center" if changed.crop == "random" else changed.crop
-    plain = TrainDataset(changed.reader, crop, changed.crop_size, ignore_index=changed.ignore_index)
+    crop = "center" if changed.samples.crop == "random" else changed.samples.crop
+    unchanged = TrainSamples(crop, changed.samples.crop_size)
+    plain = TrainDataset(changed.reader, unchanged, changed.ignore_index)
     indices = np.linspace(0, len(changed) - 1, min(images, len(changed))).round().astype(int).tolist()
     rows = []
     for index in indices:

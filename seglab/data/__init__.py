@@ -5,6 +5,7 @@ from seglab.data.datamodule import SegmentationDataModule
 from seglab.data.folder import ImageFolder
 from seglab.data.mix import ClassMix, CopyPaste, CutMix
 from seglab.data.shapes import Shapes
+from seglab.data.train_samples import TrainSamples
 from seglab.data.voc import VocFolder
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "ImageFolder",
     "SegmentationDataModule",
     "Shapes",
+    "TrainSamples",
     "VocFolder",
 ]

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +12,13 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from seglab.data import crops, statistics
-from seglab.data.augment import Augmentation
+from seglab.data import statistics
 from seglab.data.dataset import PROTOCOLS, EvalDataset, TrainDataset
-from seglab.data.mix import Mix, scale_fault
 from seglab.data.reader import Reader
 from seglab.data.sampler import EpochSampler, EvalBatchSampler, MixedSizeSampler, repeat_factors
 from seglab.data.source import SPLITS, Source
 from seglab.data.statistics import Statistics
+from seglab.data.train_samples import TrainSamples, is_whole
 from seglab.errors import InputError
 
 
@@ -34,49 +33,32 @@ class SegmentationDataModule(pl.LightningDataModule):
     def __init__(
         self,
         source: Source,
+        samples: TrainSamples,
         resize: int | None = None,
-        crop: str = "random",
-        crop_size: int = 256,
         protocol: str = "full",
-        augment: Augmentation | None = None,
         batch_size: int = 10,
         num_workers: int = 0,
-        seed: int = 0,
         cache_mb: float = 1024,
-        scale: Sequence[float] | None = None,
-        crop_sizes: Sequence[int] | None = None,
-        mix: Mix | None = None,
-        repeat_threshold: float | None = None,
     ) -> None:
         """Check the values; no file is read before `setup`.
 
         Args:
             source: images and masks in three splits.
+            samples: how training samples are drawn from the images.
             resize: length in pixels that the shorter side of each image is brought to; None leaves the size.
-            crop: training windows, one of `crops.MODES`.
-            crop_size: side of a window in pixels; smaller images are padded.
-            protocol: evaluate on "full" images or on their "center_crop".
-            augment: changes each training window; None for none.
+            protocol: evaluate on "full" images or on their "center_crop", of the side `samples.crop_size`.
             batch_size: images of a batch in each process.
             num_workers: processes that prepare samples beside each training process.
-            seed: of the order, the windows and the augmentation.
             cache_mb: MiB of decoded images to keep in memory for each split.
-            scale: least and largest factor by which training windows are magnified; None for none.
-            crop_sizes: sides of training windows, one drawn for each batch; None for `crop_size` in all.
-            mix: pastes parts of other samples; None for none.
-            repeat_threshold: samples of classes that a smaller share of the samples has are drawn more often, see
-                `repeat_factors`; None draws each once an epoch.
 
         Raises:
             InputError: naming every value that makes no sense.
         """
         super().__init__()
-        self.source, self.resize, self.crop, self.crop_size, self.protocol = source, resize, crop, crop_size, protocol
-        self.augment, self.batch_size, self.num_workers = augment, batch_size, num_workers
-        self.seed, self.cache_mb = seed, cache_mb
-        self.scale, self.crop_sizes, self.mix, self.repeat_threshold = scale, crop_sizes, mix, repeat_threshold
+        self.source, self.samples, self.resize, self.protocol = source, samples, resize, protocol
+        self.batch_size, self.num_workers, self.cache_mb = batch_size, num_workers, cache_mb
         self._readers: dict[str, Reader] = {}
-        if faults := list(self._faults()):
+        if faults := [*samples.faults(), *self._faults()]:
             raise InputError("\n".join(faults))
 
     def setup(self, stage: str | None = None) -> None:
@@ -101,15 +83,13 @@ class SegmentationDataModule(pl.LightningDataModule):
     def statistics(self) -> Statistics:
         """Mean, standard deviation and class areas of the training samples."""
         self.setup("train")
-        return statistics.compute(self._readers["train"], self.crop, self.crop_size)
+        return statistics.compute(self._readers["train"], self.samples.crop, self.samples.crop_size)
 
     @property
     def train_dataset(self) -> TrainDataset:
         """Training samples by (epoch, index), over all processes."""
         self.setup("train")
-        ignore_index = self.source.ignore_index
-        options = (self.crop, self.crop_size, self.augment, self.seed, ignore_index, self.scale, self.mix)
-        return TrainDataset(self._readers["train"], *options)
+        return TrainDataset(self._readers["train"], self.samples, self.source.ignore_index)
 
     @property
     def images_per_epoch(self) -> int:
@@ -125,10 +105,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.setup()
         dataset = self.train_dataset
         epoch, batches = _progress(self.trainer)
-        options = (len(dataset), self.seed, epoch, batches * self.batch_size, *self._rank(), self._weights())
-        sampler = (
-            MixedSizeSampler(self.crop_sizes, self.batch_size, *options) if self.crop_sizes else EpochSampler(*options)
-        )
+        options = (len(dataset), self.samples.seed, epoch, batches * self.batch_size, *self._rank(), self._weights())
+        if sizes := self.samples.crop_sizes:
+            sampler = MixedSizeSampler(sizes, self.batch_size, *options)
+        else:
+            sampler = EpochSampler(*options)
         # Lightning asks for a loader with a state of its own; this one takes it from the trainer's.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         # BatchNorm cannot train on a last batch of one image.
@@ -155,15 +136,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         reader = self._readers[split]
         if split == "train":  # here the masks stay at the label's own size, unlike in training
             reader = Reader(self.source, split, self.resize, keep_mask_size=True, cache_mb=0)
-        dataset = EvalDataset(reader, self.protocol, self.crop_size)
+        dataset = EvalDataset(reader, self.protocol, self.samples.crop_size)
         sampler = EvalBatchSampler(len(dataset), self.batch_size, *self._rank())
         return self._loader(dataset, batch_sampler=sampler, collate_fn=list)
 
     def _weights(self) -> np.ndarray | None:
-        if self.repeat_threshold is None:
+        samples = self.samples
+        if samples.repeat_threshold is None:
             return None
-        areas = statistics.class_areas(self._readers["train"], self.crop, self.crop_size)
-        return repeat_factors(areas > 0, self.repeat_threshold)
+        areas = statistics.class_areas(self._readers["train"], samples.crop, samples.crop_size)
+        return repeat_factors(areas > 0, samples.repeat_threshold)
 
     def _loader(self, dataset: torch.utils.data.Dataset, **options: Any) -> DataLoader:
         return DataLoader(
@@ -174,17 +156,18 @@ class SegmentationDataModule(pl.LightningDataModule):
             # forked workers share the reader's memory
             multiprocessing_context="fork" if self.num_workers and sys.platform == "linux" else None,
             # without a generator of its own, each epoch would draw from the global one, and dropout would change
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=torch.Generator().manual_seed(self.samples.seed),
             pin_memory=torch.cuda.is_available(),
             **options,
         )
 
-    def _refuse_wide_crop(self, sizes: np.ndarray) -> None:
-        height, width = sizes[sizes.max(1).argmax()].tolist()
-        size = max(self.crop_sizes or [self.crop_size])
+    def _refuse_wide_crop(self, image_sizes: np.ndarray) -> None:
+        height, width = image_sizes[image_sizes.max(1).argmax()].tolist()
+        sizes = self.samples.crop_sizes
+        size = max(sizes or [self.samples.crop_size])
         if size > 2 * max(height, width):
             raise InputError(
-                f"data.crop_size{'s' if self.crop_sizes else ''}={size} is over twice the largest training image, "
+                f"data.crop_size{'s' if sizes else ''}={size} is over twice the largest training image, "
                 f"{width}x{height}: most of each crop would be reflected border; give at most {2 * max(height, width)}"
             )
 
@@ -192,36 +175,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _faults(self) -> Iterator[str]:
-        for key, least in {"crop_size": 1, "batch_size": 1, "num_workers": 0, "resize": 1}.items():
+        for key, least in {"batch_size": 1, "num_workers": 0, "resize": 1}.items():
             value = getattr(self, key)
-            if not (_is_whole(value) and value >= least) and not (key == "resize" and value is None):
+            if not (is_whole(value) and value >= least) and not (key == "resize" and value is None):
                 yield f"data.{key}={value}: give a whole number of at least {least}"
-        if not (_is_whole(self.seed) and self.seed >= 0):
-            yield f"seed={self.seed}: give a whole number of at least 0"
         if not self.cache_mb >= 0:
             yield f"data.cache_mb={self.cache_mb}: give 0 or more MiB"
-        if self.scale is not None and (fault := scale_fault("data.scale", self.scale)):
-            yield fault
-        if self.crop_sizes is not None and not (
-            isinstance(self.crop_sizes, Sequence)
-            and self.crop_sizes
-            and all(_is_whole(size) and size >= 1 for size in self.crop_sizes)
-        ):
-            yield f"data.crop_sizes={self.crop_sizes}: give sides in pixels, as [192, 256, 320]"
-        if self.repeat_threshold is not None and not (
-            isinstance(self.repeat_threshold, int | float) and 0 < self.repeat_threshold <= 1
-        ):
-            yield f"data.repeat_threshold={self.repeat_threshold}: give a share of the images, above 0 to 1"
-        for key, value, choices in (
-            ("data.crop", self.crop, crops.MODES),
-            ("protocol", self.protocol, PROTOCOLS),
-        ):
-            if value not in choices:
-                yield f"{key}={value}: choose one of {', '.join(choices)}"
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        if self.protocol not in PROTOCOLS:
+            yield f"protocol={self.protocol}: choose one of {', '.join(PROTOCOLS)}"
 
 
 def _use_one_thread(worker: int) -> None:

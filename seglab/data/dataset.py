@@ -7,9 +7,8 @@ import numpy as np
 import torch
 
 from seglab.data import crops
-from seglab.data.augment import Augmentation
-from seglab.data.mix import Mix
 from seglab.data.reader import Reader, resize_image
+from seglab.data.train_samples import TrainSamples
 
 PROTOCOLS = ("full", "center_crop")
 Sample = dict[str, Any]
@@ -21,33 +20,16 @@ class TrainDataset(torch.utils.data.Dataset):
     So a sample is the same in any worker, and after a restart.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        crop: str,
-        crop_size: int,
-        augment: Augmentation | None = None,
-        seed: int = 0,
-        ignore_index: int = 255,
-        scale: tuple[float, float] | None = None,
-        mix: Mix | None = None,
-    ) -> None:
+    def __init__(self, reader: Reader, samples: TrainSamples, ignore_index: int = 255) -> None:
         """Take the parts.
 
         Args:
             reader: the training images.
-            crop: one of `crops.MODES`; "five" makes five samples of each image.
-            crop_size: side of a window in pixels.
-            augment: changes each window; None for none.
-            seed: another seed draws other windows and changes.
+            samples: how samples are drawn from them.
             ignore_index: label of pixels outside the image.
-            scale: least and largest factor by which a window is magnified, uniformly drawn; None for none.
-            mix: pastes parts of another sample, whose window is drawn and changed like the first; None for none.
         """
-        self.reader, self.crop, self.crop_size = reader, crop, crop_size
-        self.augment, self.seed, self.ignore_index = augment, seed, ignore_index
-        self.scale, self.mix = scale, mix
-        self.windows = crops.windows_per_image(crop)
+        self.reader, self.samples, self.ignore_index = reader, samples, ignore_index
+        self.windows = crops.windows_per_image(samples.crop)
 
     def __len__(self) -> int:
         return len(self.reader) * self.windows
@@ -62,27 +44,29 @@ class TrainDataset(torch.utils.data.Dataset):
         Returns:
             "image" uint8 (3, h, w), "mask" int64 (h, w) and "name".
         """
-        epoch, index, size = (*key, self.crop_size)[:3]
-        rng = np.random.default_rng((self.seed, epoch, index))
+        epoch, index, size = (*key, self.samples.crop_size)[:3]
+        rng = np.random.default_rng((self.samples.seed, epoch, index))
         index %= len(self)
         image, mask = self._window(index, size, rng)
-        if self.mix is not None and rng.random() < self.mix.p:
+        mix = self.samples.mix
+        if mix is not None and rng.random() < mix.p:
             partner = self._window(int(rng.integers(len(self))), size, rng)
-            image, mask = self.mix((image, mask), partner, rng)
+            image, mask = mix((image, mask), partner, rng)
         return _sample(image, mask, self.reader.names[index // self.windows])
 
     def _window(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        samples = self.samples
         i, k = divmod(index, self.windows)
         image, mask = self.reader[i]
         # what the scale makes `size` pixels of: only the window is resized, never the image
-        side = size if self.scale is None else max(round(size / rng.uniform(*self.scale)), 1)
-        top, left = crops.window(self.crop, k, *mask.shape, side, rng)
+        side = size if samples.scale is None else max(round(size / rng.uniform(*samples.scale)), 1)
+        top, left = crops.window(samples.crop, k, *mask.shape, side, rng)
         image, mask = crops.cut(image, mask, top, left, side, self.ignore_index)
         if side != size:
             image = resize_image(image, size)
             mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-        if self.augment is not None:
-            image, mask = self.augment(image, mask, seed=int(rng.integers(2**32)))
+        if samples.augment is not None:
+            image, mask = samples.augment(image, mask, seed=int(rng.integers(2**32)))
         return image, mask
 
 

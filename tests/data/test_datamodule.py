@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from datamodules import make_datamodule
 from torch import nn
 
 from seglab.data.augment import Augmentation
-from seglab.data.datamodule import SegmentationDataModule
 from seglab.data.mix import CopyPaste
 from seglab.data.sampler import repeat_factors
 from seglab.data.shapes import Shapes
@@ -23,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
 def _data(train=11, **kwargs):
     augment = Augmentation([A.Rotate(limit=40, border_mode=4, p=0.9), A.HorizontalFlip()], 9)
     defaults = {"crop_size": 16, "batch_size": 3, "augment": augment}
-    return SegmentationDataModule(Shapes(size=24, train=train, val=5, test=4), **defaults | kwargs)
+    return make_datamodule(Shapes(size=24, train=train, val=5, test=4), **defaults | kwargs)
 
 
 class Seen(pl.LightningModule):
@@ -181,7 +181,7 @@ def test_statistics_are_those_of_the_training_images():
 
 def test_setup_finds_a_faulty_split():
     with pytest.raises(InputError, match="'val'"):
-        SegmentationDataModule(Shapes(size=24, val=0)).setup("fit")
+        make_datamodule(Shapes(size=24, val=0)).setup("fit")
 
 
 @pytest.mark.parametrize(

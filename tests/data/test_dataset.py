@@ -10,6 +10,7 @@ from seglab.data.mix import CopyPaste, CutMix
 from seglab.data.reader import Reader
 from seglab.data.sampler import EpochSampler
 from seglab.data.shapes import Shapes
+from seglab.data.train_samples import TrainSamples
 
 
 class Wide(Shapes):
@@ -28,7 +29,7 @@ def _augment():
 
 
 def _train(crop="random", **kwargs):
-    return TrainDataset(Reader(Shapes(size=48, train=6), "train"), crop, 32, ignore_index=9, **kwargs)
+    return TrainDataset(Reader(Shapes(size=48, train=6), "train"), TrainSamples(crop, 32, **kwargs), 9)
 
 
 def test_a_sample():
@@ -74,7 +75,7 @@ class Ramps(Shapes):
 
 @pytest.mark.parametrize("crop", ["random", "center", "five"])
 def test_a_scaled_window_shows_a_part_of_the_image_with_its_own_labels(crop):
-    dataset = TrainDataset(Reader(Ramps(size=48, train=6), "train"), crop, 32, ignore_index=9, scale=(0.8, 2.0))
+    dataset = TrainDataset(Reader(Ramps(size=48, train=6), "train"), TrainSamples(crop, 32, scale=(0.8, 2.0)), 9)
     factors = []
     for epoch in range(40):
         sample = dataset[epoch, 4]
@@ -93,7 +94,7 @@ def test_a_scaled_window_shows_a_part_of_the_image_with_its_own_labels(crop):
 
 def test_a_window_larger_than_the_image_is_not_scored_outside_it():
     reader = Reader(Ramps(size=48, train=6), "train")
-    dataset = TrainDataset(reader, "random", 32, ignore_index=9, scale=(0.5, 0.5))  # windows of 64 in images of 48
+    dataset = TrainDataset(reader, TrainSamples("random", 32, scale=(0.5, 0.5)), 9)  # windows of 64 in images of 48
     for epoch in range(5):
         mask = dataset[epoch, 0]["mask"]
         assert (mask == 9).float().mean() == pytest.approx(1 - (48 / 64) ** 2, abs=0.02)

@@ -3,10 +3,10 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+from datamodules import make_datamodule
 from pytorch_lightning.callbacks import Checkpoint
 
 from seglab.data.augment import Augmentation
-from seglab.data.datamodule import SegmentationDataModule
 from seglab.data.shapes import Shapes
 from seglab.models import ConvDecoder, ConvEncoder, Segmenter
 from seglab.task import AtomicCheckpointIO, CrossEntropy, SegmentationTask
@@ -26,7 +26,7 @@ def alone(tmp_path, monkeypatch):
 def make_data():
     def make(train=8, val=7, test=5, size=24, **kwargs):
         defaults = {"crop_size": size, "batch_size": 4, "augment": Augmentation([], 9)}
-        return SegmentationDataModule(Shapes(size=size, train=train, val=val, test=test), **defaults | kwargs)
+        return make_datamodule(Shapes(size=size, train=train, val=val, test=test), **defaults | kwargs)
 
     return make
 

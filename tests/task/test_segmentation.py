@@ -156,7 +156,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from seglab.data import SegmentationDataModule
+from seglab.data import SegmentationDataModule, TrainSamples
 from seglab.data.shapes import Shapes
 from seglab.models import ConvDecoder, ConvEncoder, Segmenter
 from seglab.task import *
@@ -170,7 +170,7 @@ task = SegmentationTask(model, CrossEntropy(9), Shapes.class_names, 9, optimizer
 
 
 def data():
-    data = SegmentationDataModule(Shapes(size=24, train=8, val=7, test=5), crop_size=24, batch_size=2)
+    data = SegmentationDataModule(Shapes(size=24, train=8, val=7, test=5), TrainSamples(crop_size=24), batch_size=2)
     data.setup()  # as the commands do
     return data
 
