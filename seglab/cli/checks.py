@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from seglab.cli.mistakes import CONF
 from seglab.cli.run_folder import load_config
 from seglab.errors import InputError
-from seglab.lab.runs import config_of_result
+from seglab.lab.runs import config_of_result, flat
 
 _OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
 LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_second", "val/loss", "val/miou")
@@ -79,6 +79,26 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
             faults.append(f"{key}={value}: give a number, such as {default}")
     if faults:
         raise InputError("\n".join(faults))
+
+
+def check_without(overrides: Sequence[str]) -> None:
+    """Refuses words that set again what `without=` takes out: the run would not be what it is called.
+
+    Args:
+        overrides: The words of the command line.
+
+    Raises:
+        InputError: Naming the first of these.
+    """
+    words = dict(word.lstrip("+~").partition("=")[::2] for word in overrides)
+    path = CONF / "without" / f"{words.get('without')}.yaml"
+    if not path.is_file():
+        return
+    part = OmegaConf.to_container(OmegaConf.load(path))
+    groups = [key.removeprefix("override /") for entry in part.pop("defaults", []) for key in entry]
+    for key, value in words.items():
+        if any(f"{key}.".startswith(f"{taken}.") for taken in (*groups, *flat(part))):
+            raise InputError(f"without={path.stem} takes out what {key}={value} sets: leave one of them out")
 
 
 def is_number(value: Any) -> bool:

@@ -74,13 +74,14 @@ def train(cfg: DictConfig) -> None:
     Raises:
         InputError: The config has a mistake, or another process trains in the folder.
     """
-    from seglab.cli.checks import check_config, check_numbers
+    from seglab.cli.checks import check_config, check_numbers, check_without
 
     run, overrides = Path(cfg.run_dir), list(HydraConfig.get().overrides.task)
     if not IS_FIRST_PROCESS:
         return fit_and_test(cfg, run)
     if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
+    check_without(overrides)
     check_numbers(cfg, overrides)
     check_config(cfg)
     run.mkdir(parents=True, exist_ok=True)

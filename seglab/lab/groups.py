@@ -29,7 +29,8 @@ def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
 
     The values of a group are the choices of config groups that differ (`model`, `augment`, ...) and, below a config
     group, the keys that differ between runs of the same choice; other keys where they differ at all. A group is called
-    by its experiment where no other group has the same, else by its values. Where runs are read by different
+    by its experiment where no other group has the same, else by its part of an ablation (`without`) where no other has
+    the same, else by its values. Where runs are read by different
     evaluations, `evaluation` is one of the values; `split` is the one of runs that name none.
     """
     members: dict[tuple[str, str], list[Run]] = {}
@@ -42,8 +43,12 @@ def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
     evaluations = [evaluation for _, evaluation in members]
     if len(set(evaluations)) > 1:
         values = [own | {"evaluation": name} for own, name in zip(values, evaluations, strict=True)]
-    labels = [run.choices.get("experiment") for run in firsts]
-    if None in labels or len(set(labels)) < len(labels):
+    for key, pattern in {"experiment": "{}", "without": "without {}"}.items():
+        choices = [run.choices.get(key) for run in firsts]
+        if None not in choices and len(set(choices)) == len(choices):
+            labels = [pattern.format(choice) for choice in choices]
+            break
+    else:
         labels = [_label(own) or run.name for own, run in zip(values, firsts, strict=True)]
     return [Group(label, group, own) for label, group, own in zip(labels, groups, values, strict=True)]
 

@@ -16,6 +16,7 @@ import numpy as np
 from seglab.errors import InputError
 
 NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "search", "logger", "callbacks", "seed")
+_BEST = {"monitor": "val/miou", "mode": "max"}
 _NOT_OF_THE_DATA = ("root", "num_workers", "cache_mb")
 
 
@@ -26,12 +27,19 @@ def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
     """
     config = _without_nulls(config)
     content = {key: value for key, value in config.items() if key not in NOT_OF_THE_RESULT}
-    if stopping := config.get("callbacks", {}).get("early_stopping"):  # the one callback that a result follows from
-        content["callbacks"] = {"early_stopping": stopping}
+    if callbacks := _callbacks_of_result(config.get("callbacks", {})):
+        content["callbacks"] = callbacks
     for node in (content.get("data", {}), content.get("data", {}).get("source", {})):
         for key in _NOT_OF_THE_DATA:
             node.pop(key, None)
     return content
+
+
+def _callbacks_of_result(callbacks: dict[str, Any]) -> dict[str, Any]:
+    """Returns what says how long a run trains and which of its epochs is tested, where it is not the default."""
+    best = {key: value for key, value in callbacks.get("best", {}).items() if key in _BEST}
+    of_result = {"early_stopping": callbacks.get("early_stopping"), "best": None if best in ({}, _BEST) else best}
+    return _without_nulls(of_result)
 
 
 def config_hash(config: dict[str, Any]) -> str:

@@ -30,8 +30,9 @@ class TimmEncoder(nn.Module):
             seglab says of them.
         std: Standard deviation of each image channel that the weights expect, as `mean`.
         freeze_norm: Whether each BatchNorm of the backbone keeps its running statistics, scale and shift.
-        frozen_stages: How many stages of the backbone keep their weights and statistics, the stem being the first; of a
-            plain vision transformer, its patch embedding and blocks. They need no backward pass.
+        frozen_stages: How many stages of the backbone, as timm groups its layers, keep their weights and statistics,
+            and need no backward pass; the stem is the first, and each block of a plain vision transformer is one.
+            None for none.
         **options: Passed on to `timm.create_model`, such as `patch_size`, `drop_path_rate` and `output_stride`.
 
     Attributes:
@@ -41,7 +42,7 @@ class TimmEncoder(nn.Module):
 
     Raises:
         InputError: The name is unknown, the model does not map images of any size to features of the declared sizes,
-            the weights cannot be fetched, cannot be read, or are of another model, or there are no so many stages.
+            the weights cannot be fetched, cannot be read, or are of another model, or there are not so many stages.
     """
 
     def __init__(
@@ -76,22 +77,23 @@ class TimmEncoder(nn.Module):
             self.pyramid = FeaturePyramid(channels[0], strides[0])
             channels, strides = self.pyramid.channels, self.pyramid.strides
         self.channels, self.strides = [3, *channels], [1, *strides]
-        self._frozen_parameters, self._frozen_modules = self._stages_below(frozen_stages)
+        self._frozen_parameters, self._frozen_modules = self._names_of_stages(frozen_stages)
         self._refuse_other_sizes(name)
 
-    def _stages_below(self, count: int | None) -> tuple[list[nn.Parameter], list[nn.Module]]:
+    def _names_of_stages(self, count: int | None) -> tuple[list[str], list[str]]:
+        """Returns the parameters of the first stages, and the modules that have no others."""
         if count is None:
             return [], []
         stage_of = self.depths(coarse=True)
         total = max(stage_of.values()) + 1
-        if not (isinstance(count, int) and 0 < count <= total):
-            raise InputError(f"model.encoder.frozen_stages={count}: the backbone has {total}, the stem among them")
+        if isinstance(count, bool) or not (isinstance(count, int) and 1 <= count <= total):
+            raise InputError(f"model.encoder.frozen_stages={count}: give 1, the stem, to {total}, the whole backbone")
+        parameters = [name for name, stage in stage_of.items() if stage < count]
         modules = []
-        for name, module in self.backbone.named_modules():
+        for name, _ in self.backbone.named_modules():
             inside = [stage for key, stage in stage_of.items() if key.startswith(f"{name}.")]
             if inside and max(inside) < count:
-                modules.append(module)
-        parameters = [value for name, value in self.backbone.named_parameters() if stage_of[name] < count]
+                modules.append(name)
         return parameters, modules
 
     def _refuse_other_sizes(self, name: str) -> None:
@@ -129,10 +131,10 @@ class TimmEncoder(nn.Module):
         self._freeze_stages()
 
     def _freeze_stages(self) -> None:
-        for parameter in self._frozen_parameters:
-            parameter.requires_grad_(False)
-        for module in self._frozen_modules:
-            module.eval()
+        for name in self._frozen_parameters:  # by name, since parts may be replaced, as by SyncBatchNorm
+            self.backbone.get_parameter(name).requires_grad_(False)
+        for name in self._frozen_modules:
+            self.backbone.get_submodule(name).eval()
 
     def depths(self, coarse: bool = False) -> dict[str, int]:
         """Returns the depth of each parameter of the backbone by its name, from 0 for the stem.

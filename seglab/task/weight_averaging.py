@@ -1,5 +1,6 @@
 """Averages of a network's weights along its training, which are scored and kept in place of the last ones."""
 
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -172,12 +173,19 @@ class StochasticWeightAveraging(WeightAveraging):
         return is_last_step and late
 
     def refresh(self, trainer: pl.Trainer, model: nn.Module) -> None:
-        """Measures the running statistics of every BatchNorm."""
+        """Measures the running statistics of every BatchNorm that is not frozen."""
         loader = trainer.datamodule.train_dataloader()
         batches = map(trainer.strategy.batch_to_device, itertools.islice(loader, trainer.num_training_batches))
+        trained = model.training
+        model.train()
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        norms = [module for module in norms if module.track_running_stats]
+        frozen = [(module, copy.deepcopy(module.state_dict())) for module in norms if not module.training]
         with trainer.precision_plugin.forward_context():
             update_bn((batch["image"] for batch in batches), model)
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-                for statistic in (module.running_mean, module.running_var):
-                    statistic.copy_(trainer.strategy.reduce(statistic, reduce_op="mean"))
+        model.train(trained)
+        for module in norms:
+            for statistic in (module.running_mean, module.running_var):
+                statistic.copy_(trainer.strategy.reduce(statistic, reduce_op="mean"))
+        for module, state in frozen:  # which `update_bn` has reset
+            module.load_state_dict(state)

@@ -156,6 +156,14 @@ def test_numbers_out_of_range(refused):
     assert "optimizer: Invalid momentum value: -3" in said
 
 
+def test_what_an_ablation_takes_out_is_not_set_again(refused):
+    recipe = ["experiment=pretrained", "logger=csv"]
+    said = refused("train", *recipe, "without=pretraining", "model.encoder.weights=best.pth")
+    assert "without=pretraining takes out what model.encoder.weights=best.pth sets: leave one of them out" in said
+    assert "without=mix takes out what mix=cutmix sets" in refused("train", *recipe, "without=mix", "mix=cutmix")
+    assert "did you mean mix" in refused("train", *recipe, "without=mixx")
+
+
 def test_crop_larger_than_allowed(refused, folder):
     said = refused("train", *FOLDER, f"data.root={folder}", "data.crop_size=4096")
     assert "data.crop_size=4096" in said and "48x40" in said

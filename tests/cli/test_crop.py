@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def samples(cfg):
     """Training samples by name, those of an image numbered, and the evaluation samples of val and test by name."""
     datamodule = build_datamodule(cfg)
     train = datamodule.train_dataloader().dataset
-    train.augment = None
+    train.samples = replace(train.samples, augment=None)
     found = {}
     for index in range(len(train)):
         sample = train[0, index]

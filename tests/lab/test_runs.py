@@ -82,6 +82,17 @@ def test_experiments_name_their_groups_where_they_can(groups_of):
     assert len({group.label for group in groups}) == 3 and all("lr=" in group.label for group in groups)
 
 
+def test_the_arms_of_an_ablation_are_called_by_what_they_lack(groups_of):
+    arms = [{"choices": {"experiment": "pretrained", "without": part}} for part in ("nothing", "mix", "scale")]
+    groups = groups_of(*arms)
+    assert [group.label for group in groups] == ["without nothing", "without mix", "without scale"]
+    assert [group.values for group in groups] == [
+        {"mix": "copy_paste", "without": "nothing", "data.scale": [0.6, 1.5]},
+        {"mix": "none", "without": "mix", "data.scale": [0.6, 1.5]},
+        {"mix": "copy_paste", "without": "scale", "data.scale": None},
+    ]
+
+
 def test_labels_stay_apart_where_keys_end_alike(groups_of):
     groups = groups_of(
         *(
@@ -134,17 +145,22 @@ def test_an_evaluation_that_is_missing_or_damaged_says_how_to_write_it(make_run,
         run.evaluation()
 
 
+BEST = {"monitor": "val/miou", "mode": "max", "dirpath": "elsewhere"}
+
+
 def test_the_hash_is_that_of_what_the_result_follows_from(make_run, tmp_path):
     config = read_run(make_run(tmp_path / "run")).config
     same = config | {
         "seed": 5,
         "run_dir": "elsewhere",
         "logger": {},
-        "callbacks": {"strips": {"num_images": 2}, "early_stopping": None},
+        "callbacks": {"strips": {"num_images": 2}, "best": BEST, "early_stopping": None},
         "data": config["data"] | {"root": "x", "new": None},
     }
     assert config_hash(same) == config_hash(config)
-    assert config_hash(same | {"callbacks": {"early_stopping": {"patience": 3}}}) != config_hash(config)
+    others = [{"early_stopping": {"patience": 3}}, {"best": BEST | {"monitor": "val/loss", "mode": "min"}}]
+    hashes = [config_hash(same | {"callbacks": same["callbacks"] | other}) for other in others]
+    assert len({config_hash(config), *hashes}) == 3
     assert config_hash(config | {"max_images": 5}) != config_hash(config)
 
 

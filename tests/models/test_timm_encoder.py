@@ -129,8 +129,8 @@ def test_frozen_stages_keep_weights_and_statistics(name, count, last):
 
 
 def test_frozen_stages_of_another_number_are_refused():
-    for count in (0, 99):
-        with pytest.raises(InputError, match=f"model.encoder.frozen_stages={count}: the backbone has 8"):
+    for count in (0, 99, True, "two"):
+        with pytest.raises(InputError, match=f"model.encoder.frozen_stages={count}: give 1, the stem, to 8"):
             TimmEncoder("mobilenetv2_100", frozen_stages=count)
 
 

@@ -10,7 +10,14 @@ from torch.optim.lr_scheduler import StepLR
 
 from seglab.data.shapes import Shapes
 from seglab.models import BilinearUpsample, ConvDecoder, Segmenter, TimmEncoder
-from seglab.task import CrossEntropy, FineTuning, RandomState, SegmentationTask
+from seglab.task import (
+    CrossEntropy,
+    ExponentialMovingAverage,
+    FineTuning,
+    RandomState,
+    SegmentationTask,
+    StochasticWeightAveraging,
+)
 
 BACKBONE = "encoder.backbone."
 
@@ -72,6 +79,22 @@ def test_a_frozen_batch_norm_stays_when_the_backbone_is_set_free(make_data, make
             assert torch.equal(value, epochs.states[1][name]) == (name not in trained), name
 
 
+@pytest.mark.parametrize("average", [ExponentialMovingAverage, StochasticWeightAveraging, Epochs])
+def test_frozen_stages_stay_to_the_bit_when_the_backbone_is_set_free(make_data, make_trainer, average):
+    epochs, task = Epochs(), tuned(FineTuning(frozen_epochs=1), frozen_stages=2)
+    for name, buffer in task.model.encoder.backbone.named_buffers():
+        if "running" in name:
+            buffer.add_(0.01)  # statistics that no reset brings back
+    start = {name: value.clone() for name, value in task.model.state_dict().items()}
+    make_trainer([average(), epochs], max_epochs=4).fit(task, datamodule=make_data(size=32))
+    stage_of = task.model.encoder.depths(coarse=True)
+    modules = {name.rpartition(".")[0]: stage for name, stage in stage_of.items()}
+    for name, value in start.items():
+        if name.startswith(BACKBONE):
+            stays = modules[name.removeprefix(BACKBONE).rpartition(".")[0]] < 2
+            assert torch.equal(value, epochs.states[-1][name]) == stays, name
+
+
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
 def test_a_run_that_goes_on_ends_as_the_uncut_one(make_data, make_trainer, tmp_path, step):
     """Four steps frozen, four free; cut within the frozen epochs, between two, as it thaws, and after."""
@@ -81,6 +104,7 @@ def test_a_run_that_goes_on_ends_as_the_uncut_one(make_data, make_trainer, tmp_p
             FineTuning(frozen_epochs=2, lr_factor=0.1, layer_decay=0.9, decay_norms=False),
             partial(StepLR, step_size=1, gamma=0.5),
             drop_path_rate=0.2,
+            frozen_stages=1,
         )
         epochs = Epochs()
         trainer = make_trainer([RandomState(), epochs, *callbacks], max_epochs=4)
