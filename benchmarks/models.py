@@ -3,8 +3,8 @@
     pip install segmentation-models-pytorch==0.6.0
     python benchmarks/models.py [--models unet_mobilenetv2 unet6] [--sizes 256 512] [--rounds 3]
 
-Networks on a backbone of timm meet the same backbone under smp's U-Net; that on DINOv2 meets its DPT on a ViT of the same
-size. The others, which smp does not have, meet its U-Net on VGG-13 with BatchNorm, the plainest stack of 3x3
+Networks on a backbone of timm meet the same backbone under smp's U-Net; that on DINOv2 meets its DPT on a ViT of the
+same size. The others, which smp does not have, meet its U-Net on VGG-13 with BatchNorm, the plainest stack of 3x3
 convolutions there; since their costs differ by up to a hundred times, they are compared by the arithmetic that they get
 done in a second: images/s times the GFLOPs of a forward pass.
 For each: training images per second (forward, loss, backward) on one batch in memory, in channels_last memory and the
