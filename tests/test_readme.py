@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +83,12 @@ def test_command_runs(line, place, call, trained):
         ["trainer.max_epochs=3"] if "trainer.max_epochs" in line else []
     )
     if first == "train" and "resume" not in line:
-        words += [word for word in SHORT if word.split("=")[0] not in {word.split("=")[0] for word in words}]
+        given = {word.split("=")[0] for word in words}
+        if "experiment=pretrained" in words:  # its network stays, and its weights are not fetched
+            torch.save(timm.create_model("mobilenetv2_100").state_dict(), place / "weights.pth")
+            words.append(f"model.encoder.weights={place / 'weights.pth'}")
+            given.add("model")
+        words += [word for word in SHORT if word.split("=")[0] not in given]
         words += [f"hydra.run.dir={run}", *([] if "data=" in line else SCENES)]
         words += ["model.width=0.02"]
     if "crop_size=128" in line:
