@@ -32,8 +32,8 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 def pytest_xdist_auto_num_workers():
-    """What `-n auto` stands for: two processes more than cores, since many tests wait for what they have started."""
-    return cores() + 2
+    """What `-n auto` stands for: one process more than cores, since many tests wait for what they have started."""
+    return cores() + 1
 
 
 # A network that trains in a second: a width of a few channels and the four-stage U-Net.

@@ -86,7 +86,7 @@ def test_command_runs(line, place, call, trained):
         given = {word.split("=")[0] for word in words}
         if "experiment=pretrained" in words:  # its network stays, and its weights are not fetched
             torch.save(timm.create_model("mobilenetv2_100").state_dict(), place / "weights.pth")
-            words.append(f"model.encoder.weights={place / 'weights.pth'}")
+            words += [f"model.encoder.weights={place / 'weights.pth'}", "trainer.check_val_every_n_epoch=1"]
             given.add("model")
         words += [word for word in SHORT if word.split("=")[0] not in given]
         words += [f"hydra.run.dir={run}", *([] if "data=" in line else SCENES)]
