@@ -9,7 +9,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.mistakes import CONF
-from seglab.cli.run_folder import load_config
+from seglab.cli.run_folder import load_config, resolved
 from seglab.errors import InputError
 from seglab.lab.runs import config_of_result, flat
 
@@ -81,11 +81,12 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
         raise InputError("\n".join(faults))
 
 
-def check_without(overrides: Sequence[str]) -> None:
-    """Refuses words that set again what `without=` takes out: the run would not be what it is called.
+def check_without(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses a part of an ablation that is not there, or that other words set again: the run is not what it is called.
 
     Args:
-        overrides: The words of the command line.
+        cfg: The composed config.
+        overrides: The words of the command line that it was composed of.
 
     Raises:
         InputError: Naming the first of these.
@@ -99,6 +100,10 @@ def check_without(overrides: Sequence[str]) -> None:
     for key, value in words.items():
         if any(f"{key}.".startswith(f"{taken}.") for taken in (*groups, *flat(part))):
             raise InputError(f"without={path.stem} takes out what {key}={value} sets: leave one of them out")
+    whole = compose("train", [word for word in overrides if not word.startswith("without=")])
+    whole.run_dir = cfg.run_dir
+    if path.stem != "nothing" and config_of_result(resolved(whole)) == config_of_result(resolved(cfg)):
+        raise InputError(f"without={path.stem} takes nothing out of this config, which has no such part: leave it out")
 
 
 def is_number(value: Any) -> bool:

@@ -81,7 +81,7 @@ def train(cfg: DictConfig) -> None:
         return fit_and_test(cfg, run)
     if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
-    check_without(overrides)
+    check_without(cfg, overrides)
     check_numbers(cfg, overrides)
     check_config(cfg)
     run.mkdir(parents=True, exist_ok=True)

@@ -156,12 +156,13 @@ def test_numbers_out_of_range(refused):
     assert "optimizer: Invalid momentum value: -3" in said
 
 
-def test_what_an_ablation_takes_out_is_not_set_again(refused):
+def test_what_an_ablation_takes_out_is_there_and_not_set_again(refused):
     recipe = ["experiment=pretrained", "logger=csv"]
     said = refused("train", *recipe, "without=pretraining", "model.encoder.weights=best.pth")
     assert "without=pretraining takes out what model.encoder.weights=best.pth sets: leave one of them out" in said
     assert "without=mix takes out what mix=cutmix sets" in refused("train", *recipe, "without=mix", "mix=cutmix")
     assert "did you mean mix" in refused("train", *recipe, "without=mixx")
+    assert "without=mix takes nothing out of this config" in refused("train", "logger=csv", "without=mix")
 
 
 def test_crop_larger_than_allowed(refused, folder):

@@ -74,6 +74,20 @@ def test_its_checkpoint_is_the_start_of_another_run(run, call, tmp_path):
     assert trained["model.std"].flatten().tolist() == [0.5] * 3
 
 
+def test_the_recipe_trains_without_a_part(call, tmp_path):
+    words = [
+        "experiment=pretrained",
+        "without=mix",
+        "model.encoder.weights=null",
+        "data.resize=null",
+        "model.width=0.25",
+    ]
+    status, _, err = call("train", *words, *SHORT, f"hydra.run.dir={tmp_path / 'run'}")
+    assert status == 0, err
+    choices = json.loads((tmp_path / "run" / "summary.json").read_text())["choices"]
+    assert (choices["experiment"], choices["without"], choices["mix"]) == ("pretrained", "mix", "none")
+
+
 def test_without_weights_mean_and_std_are_those_of_the_training_data(call, tmp_path):
     words = ["model=unet_timm", "model.encoder.name=test_resnet", "model.width=0.25", "trainer.max_epochs=1"]
     status, _, err = call("train", *SHORT, *words, f"hydra.run.dir={tmp_path / 'run'}")
