@@ -17,12 +17,12 @@ def state(run, checkpoint="best"):
 
 @pytest.fixture(scope="module")
 def run(command, tmp_path_factory):
-    """A run of the recipe whose backbone is frozen all the time, and the weights' file, which is gone."""
+    """A run of the recipe without a part, whose backbone is frozen all the time, and the weights' file, which is gone."""
     folder = tmp_path_factory.mktemp("pretrained")
     weights = timm.create_model("mobilenetv2_100").state_dict()
     torch.save(weights, folder / "weights.pth")
     words = [f"model.encoder.weights={folder / 'weights.pth'}", "model.encoder.std=[0.5,0.5,0.5]", "model.width=0.25"]
-    words += ["model.fine_tuning.frozen_epochs=5", "data.resize=null"]
+    words += ["model.fine_tuning.frozen_epochs=5", "data.resize=null", "without=mix"]
     done = command("train.py", "experiment=pretrained", *words, *SHORT, f"hydra.run.dir={folder / 'run'}")
     assert done.returncode == 0, done.stderr
     assert "UserWarning" not in done.stderr and "HINT" not in done.stderr, done.stderr
@@ -38,7 +38,10 @@ def test_the_run_has_the_weights_and_what_they_expect(run):
     assert len(backbone) > 200 and all(torch.equal(value, weights[name]) for name, value in backbone.items())
     assert trained["model.mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])  # timm's
     assert trained["model.std"].flatten().tolist() == [0.5] * 3  # the command's
-    assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    choices = [summary["choices"][group] for group in ("experiment", "without", "mix", "averaging")]
+    assert choices == ["pretrained", "mix", "none", "ema"]
 
 
 def test_it_is_evaluated_without_the_file(run, call):
@@ -72,20 +75,6 @@ def test_its_checkpoint_is_the_start_of_another_run(run, call, tmp_path):
     trained = state(tmp_path / "run")
     assert torch.equal(trained["model.encoder.backbone.conv_stem.weight"], weights["conv_stem.weight"])
     assert trained["model.std"].flatten().tolist() == [0.5] * 3
-
-
-def test_the_recipe_trains_without_a_part(call, tmp_path):
-    words = [
-        "experiment=pretrained",
-        "without=mix",
-        "model.encoder.weights=null",
-        "data.resize=null",
-        "model.width=0.25",
-    ]
-    status, _, err = call("train", *words, *SHORT, f"hydra.run.dir={tmp_path / 'run'}")
-    assert status == 0, err
-    choices = json.loads((tmp_path / "run" / "summary.json").read_text())["choices"]
-    assert (choices["experiment"], choices["without"], choices["mix"]) == ("pretrained", "mix", "none")
 
 
 def test_without_weights_mean_and_std_are_those_of_the_training_data(call, tmp_path):
