@@ -17,7 +17,7 @@ def state(run, checkpoint="best"):
 
 @pytest.fixture(scope="module")
 def run(command, tmp_path_factory):
-    """A run of the recipe without a part, whose backbone is frozen all the time, and the weights' file, which is gone."""
+    """A run of the recipe without a part, its backbone frozen all the time, and the weights' file, which is gone."""
     folder = tmp_path_factory.mktemp("pretrained")
     weights = timm.create_model("mobilenetv2_100").state_dict()
     torch.save(weights, folder / "weights.pth")
