@@ -13,10 +13,10 @@ def copied(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def test_a_run_is_repeated_to_the_bit(command, copied):
-    done = command("-m", "seglab", "rerun", copied)
-    assert done.returncode == 0, done.stdout + done.stderr
-    last = done.stdout.strip().splitlines()[-1]
+def test_a_run_is_repeated_to_the_bit(call, copied):
+    status, said, err = call("rerun", copied)
+    assert status == 0, said + err
+    last = said.strip().splitlines()[-1]
     assert last.startswith(
         f"{copied}-rerun-1: the same to the bit: weights, every epoch's scores and the test's 4 images"
     )

@@ -76,9 +76,8 @@ def start(environment):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full and /proc")
 def test_a_job_that_raises_dies_hangs_or_finds_the_disk_full_leaves_the_others_alone(command, start, tmp_path):
     sweep = tmp_path / "faults"
-    words = ["-m", *POCKET, *SCENES, *TWO_AT_A_TIME, "trainer.max_epochs=2", "seed=0,1,2,3,4", "sweep.timeout=25"]
-    words += [f"hydra.sweep.dir={sweep}"]
-    full, killed, hangs, raises, good = (sweep / f"seed={seed}" for seed in range(5))
+    words = ["-m", *POCKET, *SCENES, *TWO_AT_A_TIME, "trainer.max_epochs=1", f"hydra.sweep.dir={sweep}"]
+    hangs, full, killed, raises, good = (sweep / f"seed={seed}" for seed in range(5))
     for run in (full, hangs, raises):
         run.mkdir(parents=True)
     (full / "summary.tmp").symlink_to("/dev/full")  # nothing can be written there: "No space left on device"
@@ -91,7 +90,7 @@ def test_a_job_that_raises_dies_hangs_or_finds_the_disk_full_leaves_the_others_a
         os.kill(process, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
-    first = start(*words)
+    first = start(*words, "seed=0,1,2,3,4", "sweep.timeout=60")  # many times what a job takes on a busy machine
     killer.start()
     said = first.communicate(timeout=300)[0]
     killer.join()
@@ -104,14 +103,12 @@ def test_a_job_that_raises_dies_hangs_or_finds_the_disk_full_leaves_the_others_a
     assert "4 of 5 jobs did not finish" in said
     assert processes_of(sweep) == []
 
-    (full / "summary.tmp").unlink()
-    (hangs / "metrics.csv").unlink()
-    again = command("train.py", *words)
+    again = command("train.py", *words, "seed=2,3,4")
     assert again.returncode == 0, again.stdout + again.stderr
     table = {
         line.split("│")[1].strip(): line.split("│")[2].strip() for line in again.stderr.splitlines() if "│" in line
     }
-    assert all(table[run.name].startswith("finished: test mIoU") for run in (full, killed, hangs, raises, good))
+    assert all(table[run.name].startswith("finished: test mIoU") for run in (killed, raises, good))
     before = again.stderr.split("what became")[0]
     assert "start again (failed)" in before and "skip (finished)" in before
     assert (sweep / "aside" / "seed=3-1" / "output.log").exists()  # what had failed is kept

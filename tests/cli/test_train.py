@@ -45,11 +45,11 @@ def test_a_run_folder_holds_what_it_promises(trained):
     assert "epoch 2/2" in (trained / "train.log").read_text()
 
 
-def test_the_last_line_says_where_the_run_is_and_its_miou(command, tmp_path):
+def test_the_last_line_says_where_the_run_is_and_its_miou(call, tmp_path):
     run = tmp_path / "a run (1)"
-    done = command("train.py", *POCKET, *SCENES, "logger=tensorboard", f"hydra.run.dir='{run}'")
-    assert done.returncode == 0, done.stderr
-    last = (done.stdout + done.stderr).strip().splitlines()[-1]
+    status, out, err = call("train", *POCKET, *SCENES, "logger=tensorboard", f"hydra.run.dir='{run}'")
+    assert status == 0, err
+    last = (out + err).strip().splitlines()[-1]
     assert str(run) in last and f"test mIoU {summary(run)['test_miou']:.4f}" in last
     events = b"".join(path.read_bytes() for path in (run / "tensorboard").glob("events.*"))
     assert b"predictions" in events and b"val/miou" in events and b"test/miou" in events
