@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from PIL import Image
-from run_folders import make_run, random_confusion  # noqa: F401 (a fixture)
 
+from seglab.cli.imports import defer_scipy_signal
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.stamp import cores
 
@@ -21,7 +20,7 @@ gc.set_threshold(10_000, 20, 50)  # as every command of seglab has it
 # Each process of a parallel run, and what it starts, has its share of the cores.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // WORKERS))
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+defer_scipy_signal()
 keep_freed_memory()
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,7 +158,18 @@ def browser():
         browser.close()
 
 
+# Imported by the processes that test alone: the one that deals out the tests has no need of torch.
+@pytest.fixture(scope="session")
+def make_run():
+    """Writes a run folder from arrays."""
+    from run_folders import make_run
+
+    return make_run
+
+
 @pytest.fixture(scope="session")
 def make_confusion():
     """Writes nothing: matrices of images whose labels are the same for any seed and accuracy."""
+    from run_folders import random_confusion
+
     return random_confusion

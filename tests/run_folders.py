@@ -7,7 +7,6 @@ import platform
 import shutil
 
 import numpy as np
-import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
@@ -70,96 +69,91 @@ def history(class_names, epochs, miou, seed):
         yield row | {"train/loss": 1.9 - 1.6 * rise[epoch], "train/miou": reached + 0.02}
 
 
-@pytest.fixture(scope="session")
-def make_run():
+def make_run(
+    folder,
+    *,
+    seed=0,
+    choices=None,
+    changes=None,
+    confusion=None,
+    names=None,
+    class_names=None,
+    split="test",
+    protocol="full",
+    status="finished",
+    epochs=3,
+    predictions=None,
+    summary=None,
+):
     """Writes a run folder that differs from a training's only in where its figures come from.
 
     `choices` are those of config groups ({"model": "unet4"}), `changes` single keys ({"optimizer.lr": 0.01});
     `confusion` is int64 (N, K, K), `predictions` uint8 (h, w) by image name, `summary` further keys of summary.json.
     """
+    cfg, chosen = composed(tuple(({"logger": "csv"} | (choices or {})).items()))
+    cfg = cfg.copy()
+    changes = {"seed": seed} | ({"protocol": protocol} if protocol != "full" else {}) | (changes or {})
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key, value)
+    cfg.run_dir = str(folder)
+    words = {key: str(value).replace(" ", "") for key, value in ((choices or {}) | changes).items()}
+    save_config(cfg, [f"{key}={value}" for key, value in words.items()], folder)
+    resolved = json.loads((folder / ".hydra" / "resolved.json").read_text())
 
-    def make(
-        folder,
-        *,
-        seed=0,
-        choices=None,
-        changes=None,
-        confusion=None,
-        names=None,
-        class_names=None,
-        split="test",
-        protocol="full",
-        status="finished",
-        epochs=3,
-        predictions=None,
-        summary=None,
-    ):
-        cfg, chosen = composed(tuple(({"logger": "csv"} | (choices or {})).items()))
-        cfg = cfg.copy()
-        changes = {"seed": seed} | ({"protocol": protocol} if protocol != "full" else {}) | (changes or {})
-        for key, value in changes.items():
-            OmegaConf.update(cfg, key, value)
-        cfg.run_dir = str(folder)
-        words = {key: str(value).replace(" ", "") for key, value in ((choices or {}) | changes).items()}
-        save_config(cfg, [f"{key}={value}" for key, value in words.items()], folder)
-        resolved = json.loads((folder / ".hydra" / "resolved.json").read_text())
-
-        class_names = class_names or resolved["data"]["class_names"]
-        confusion = random_confusion(num_classes=len(class_names), seed=seed) if confusion is None else confusion
-        names = [f"test_{index:05d}" for index in range(len(confusion))] if names is None else names
-        scores = scores_of(confusion, class_names)
-        stamp = {
-            "status": status,
-            "seed": seed,
-            "protocol": protocol,
-            "config_hash": config_hash(resolved),
-            "choices": chosen,
-            "overrides": [f"{key}={value}" for key, value in words.items()],
-            "command": " ".join(["python train.py", *(f"{key}={value}" for key, value in words.items())]),
-            "git_commit": "0" * 40,
-            "versions": {"python": platform.python_version()} | versions(),
-            "hardware": hardware(),
-            "data_fingerprint": "f" * 64,
+    class_names = class_names or resolved["data"]["class_names"]
+    confusion = random_confusion(num_classes=len(class_names), seed=seed) if confusion is None else confusion
+    names = [f"test_{index:05d}" for index in range(len(confusion))] if names is None else names
+    scores = scores_of(confusion, class_names)
+    stamp = {
+        "status": status,
+        "seed": seed,
+        "protocol": protocol,
+        "config_hash": config_hash(resolved),
+        "choices": chosen,
+        "overrides": [f"{key}={value}" for key, value in words.items()],
+        "command": " ".join(["python train.py", *(f"{key}={value}" for key, value in words.items())]),
+        "git_commit": "0" * 40,
+        "versions": {"python": platform.python_version()} | versions(),
+        "hardware": hardware(),
+        "data_fingerprint": "f" * 64,
+    }
+    rows = list(history(class_names, epochs, scores["miou"], seed))
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "train.log").write_text("12:00:00 INFO  fitted\n")
+    if status == "finished":
+        stamp |= {
+            "best_epoch": epochs,
+            "best_val_miou": rows[-1]["val/miou"],
+            "test_miou": scores["miou"],
+            "epochs": epochs,
+            "max_epochs": epochs,
+            "images_seen": epochs * 12,
+            "images_per_second": 73.5,
+            "parameters": 12417,
+            "gflops": 0.0052,
+            "peak_memory_mib": 901.8,
+            "device": "cpu",
+            "precision": "bf16-mixed",
+            "memory_format": "channels_last",
+            "threads": 2,
+            "seconds": 9.0,
         }
-        rows = list(history(class_names, epochs, scores["miou"], seed))
-        with (folder / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        (folder / "train.log").write_text("12:00:00 INFO  fitted\n")
-        if status == "finished":
-            stamp |= {
-                "best_epoch": epochs,
-                "best_val_miou": rows[-1]["val/miou"],
-                "test_miou": scores["miou"],
-                "epochs": epochs,
-                "max_epochs": epochs,
-                "images_seen": epochs * 12,
-                "images_per_second": 73.5,
-                "parameters": 12417,
-                "gflops": 0.0052,
-                "peak_memory_mib": 901.8,
-                "device": "cpu",
-                "precision": "bf16-mixed",
-                "memory_format": "channels_last",
-                "threads": 2,
-                "seconds": 9.0,
-            }
-            evaluation = folder / "evaluation" / split
-            shutil.rmtree(evaluation, ignore_errors=True)
-            (evaluation / "predictions").mkdir(parents=True)
-            metrics = {"split": split, "num_images": len(names), "protocol": protocol, **scores, "loss": 1.0}
-            metrics |= {f"boundary_{key}": scores[key] for key in ("miou", "classes_scored", "iou")}
-            metrics |= {"ece": 0.1, "nll": 1.0}
-            (evaluation / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-            np.savez_compressed(evaluation / "confusion.npz", names=np.array(names), confusion=confusion)
-            for picture in ("confusion.png", "reliability.png"):
-                Image.fromarray(np.zeros((8, 8), np.uint8)).save(evaluation / picture)
-            for name, preds in (predictions or {}).items():
-                path = evaluation / "predictions" / f"{name}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_mask(preds, path, len(class_names))
-        write_summary(folder, stamp | (summary or {}))
-        return folder
-
-    return make
+        evaluation = folder / "evaluation" / split
+        shutil.rmtree(evaluation, ignore_errors=True)
+        (evaluation / "predictions").mkdir(parents=True)
+        metrics = {"split": split, "num_images": len(names), "protocol": protocol, **scores, "loss": 1.0}
+        metrics |= {f"boundary_{key}": scores[key] for key in ("miou", "classes_scored", "iou")}
+        metrics |= {"ece": 0.1, "nll": 1.0}
+        (evaluation / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        np.savez_compressed(evaluation / "confusion.npz", names=np.array(names), confusion=confusion)
+        for picture in ("confusion.png", "reliability.png"):
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(evaluation / picture)
+        for name, preds in (predictions or {}).items():
+            path = evaluation / "predictions" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_mask(preds, path, len(class_names))
+    write_summary(folder, stamp | (summary or {}))
+    return folder

@@ -71,11 +71,13 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """
     own = [word.split("=", 1)[0].lstrip("+") for word in overrides]
     choices = [word for word, key in zip(overrides, own, strict=True) if (CONF / key).is_dir()]
-    before = compose("train", choices)
+    values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in own if key not in _OR_A_WORD}
+    words = {key: value for key, value in values.items() if not (value is None or is_number(value))}
+    before = compose("train", choices) if words else None
     faults = []
-    for key in own:
-        default, value = (OmegaConf.select(each, key, throw_on_missing=False) for each in (before, cfg))
-        if is_number(default) and not (value is None or is_number(value) or key in _OR_A_WORD):
+    for key, value in words.items():
+        default = OmegaConf.select(before, key, throw_on_missing=False)
+        if is_number(default):
             faults.append(f"{key}={value}: give a number, such as {default}")
     if faults:
         raise InputError("\n".join(faults))

@@ -44,7 +44,8 @@ def parser() -> CommandParser:
                       "runs, or an evaluation of a run such as RUN/evaluation/test-flip")  # fmt: skip
     made.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a label "
                       "of the table; the first configuration by default")  # fmt: skip
-    made.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS")
+    made.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS, "
+                      "and of boundaries boundary_miou or boundary_iou/CLASS")  # fmt: skip
     made.add_argument("--split", default="test", help="name of the evaluation, test by default")
     made.add_argument("--resamples", type=resamples, default=10_000, metavar="N", help="10000 by default")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples, 0 by default")

@@ -7,9 +7,13 @@ import numpy as np
 _COUNTS_AT_ONCE = 2**22  # counts of images held at once: 32 MB, and some 100 MB with what leads to them
 
 
+BOUNDARY = "boundary_"  # before the metrics of boundary matrices
+
+
 def metric_names(class_names: Sequence[str]) -> list[str]:
-    """Returns the metrics of runs with these classes: miou, pixel_accuracy and iou/<class> for each."""
-    return ["miou", "pixel_accuracy", *(f"iou/{name}" for name in class_names)]
+    """Returns the metrics of runs with these classes: pixel_accuracy, and miou and iou/<class>, also of boundaries."""
+    iou = ["miou", *(f"iou/{name}" for name in class_names)]
+    return ["pixel_accuracy", *iou, *(f"{BOUNDARY}{metric}" for metric in iou)]
 
 
 def parts(confusion: np.ndarray, metric: str, class_names: Sequence[str]) -> np.ndarray:
@@ -17,10 +21,11 @@ def parts(confusion: np.ndarray, metric: str, class_names: Sequence[str]) -> np.
 
     A metric of a set of images is the mean of the ratios of their sums, see `mean_ratio`. For `miou` the ratios are
     intersection and union of each class, for `iou/<class>` those of one class, for `pixel_accuracy` the pixels
-    predicted right and all pixels.
+    predicted right and all pixels. Those of boundaries are the same of matrices that count contours only.
 
     Args:
-        confusion: int64 (N, K, K), rows the labels.
+        confusion: int64 (N, K, K), rows the labels; for metrics of boundaries (N, K + 1, K + 1), the last for pixels
+            far from any contour.
         metric: one of `metric_names`.
         class_names: names of the K classes.
 
@@ -32,9 +37,9 @@ def parts(confusion: np.ndarray, metric: str, class_names: Sequence[str]) -> np.
         ratios = np.stack([hits.sum(1, keepdims=True), confusion.sum((1, 2))[:, None]], axis=1)  # (n, 2, 1)
     else:
         ratios = np.stack([hits, confusion.sum(1) + confusion.sum(2) - hits], axis=1)  # (n, 2, k)
-        if metric != "miou":
-            place = list(class_names).index(metric.removeprefix("iou/"))
-            ratios = ratios[:, :, place : place + 1]
+        of_class = metric.removeprefix(BOUNDARY).partition("/")[2]
+        place = list(class_names).index(of_class) if of_class else 0
+        ratios = ratios[:, :, place : place + 1 if of_class else len(class_names)]
     return np.ascontiguousarray(ratios, dtype=np.float64)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seglab.errors import InputError
-from seglab.lab.bootstrap import metric_names, parts
+from seglab.lab.bootstrap import BOUNDARY, metric_names, parts
 from seglab.lab.runs import Evaluation, Run
 
 
@@ -35,30 +35,41 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
     the dataset lies and whatever the runs trained on.
 
     Raises:
-        InputError: A run has no evaluation of the split, or other images, labels, classes or protocol than the first;
-            there is one image alone; or no such metric.
+        InputError: A run has no evaluation of the split, or one from before boundaries were kept where the metric needs
+            them, or other images, labels, classes or protocol than the first; there is one image alone; or no such
+            metric.
     """
     first = runs[0].evaluation(split)
     check_metric(metric, first.class_names)
     if len(first.names) < 2:
         raise InputError(f"{runs[0].folder}: split {split} has {len(first.names)} image: a comparison needs at least 2")
     areas = first.confusion.sum(2)
-    read = [parts(first.confusion, metric, first.class_names)]
-    faults = []
+    read, faults = [parts(_matrices(first, metric, runs[0], split), metric, first.class_names)], []
     for run in runs[1:]:
         try:
             evaluation = run.evaluation(split)
+            matrices = _matrices(evaluation, metric, run, split)
         except InputError as error:
             faults.append(str(error))
             continue
         if fault := unlike(evaluation, first, areas):
             faults.append(f"{run.folder}: {fault}")
         else:
-            read.append(parts(evaluation.confusion, metric, first.class_names))
+            read.append(parts(matrices, metric, first.class_names))
     if faults:
         others = f"{len(faults)} of the other {len(runs) - 1} runs" if len(runs) > 2 else "the other run"
         raise InputError("\n  ".join([f"{others} cannot be compared with {runs[0].folder} on {split}:", *faults]))
     return Scored(first.metrics["protocol"], first.class_names, first.names, read)
+
+
+def _matrices(evaluation: Evaluation, metric: str, run: Run, split: str) -> np.ndarray:
+    if not metric.startswith(BOUNDARY):
+        return evaluation.confusion
+    if evaluation.boundary is None:
+        raise InputError(
+            f"{run.place} does not keep boundaries: python evaluate.py run={run.folder} split={split} does"
+        )
+    return evaluation.boundary
 
 
 def unlike(evaluation: Evaluation, first: Evaluation, areas: np.ndarray) -> str:
@@ -95,8 +106,8 @@ def check_metric(metric: str, class_names: Sequence[str]) -> None:
     valid = metric_names(class_names)
     if metric not in valid:
         raise InputError(
-            f"--metric {metric} is unknown: {nearest(metric, valid)}the metrics are miou, pixel_accuracy and "
-            f"iou/CLASS with a class of {', '.join(class_names)}"
+            f"--metric {metric} is unknown: {nearest(metric, valid)}the metrics are pixel_accuracy, miou and iou/CLASS, "
+            f"boundary_miou and boundary_iou/CLASS, with a class of {', '.join(class_names)}"
         )
 
 

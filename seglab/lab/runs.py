@@ -72,11 +72,14 @@ class Evaluation:
         metrics: what metrics.json holds.
         names: of the images, str (N,), sorted.
         confusion: one matrix for each image, int64 (N, K, K), rows the labels and columns the predictions.
+        boundary: the same of contours, int64 (N, K + 1, K + 1), the last row and column for pixels far from any; none
+            in evaluations of an older version.
     """
 
     metrics: dict[str, Any]
     names: np.ndarray
     confusion: np.ndarray
+    boundary: np.ndarray | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -145,7 +148,7 @@ class Run:
         try:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             with np.load(folder / "confusion.npz", allow_pickle=False) as arrays:
-                return Evaluation(metrics, arrays["names"], arrays["confusion"])
+                return Evaluation(metrics, arrays["names"], arrays["confusion"], arrays.get("boundary"))
         except FileNotFoundError as error:
             raise InputError(
                 f"{error.filename} is missing: python evaluate.py run={self.folder} split={split} writes it"

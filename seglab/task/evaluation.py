@@ -128,7 +128,8 @@ class EvaluationWriter(pl.Callback):
             self._images = {name: image for part in parts for name, image in part.items()}
         names = sorted(self._images)
         found = {key: [self._images[name][key] for name in names] for key in self._images[names[0]]}
-        matrices, calibration = torch.stack(found["confusion"]), sum(found["calibration"])
+        matrices, boundary = (torch.stack(found[key]) for key in ("confusion", "boundary"))
+        calibration = sum(found["calibration"])
         confusion, class_names = matrices.sum(0), pl_module.class_names
         self.result = {"split": self.split, "num_images": len(names), "protocol": self.protocol}
         if self.inference:
@@ -136,11 +137,12 @@ class EvaluationWriter(pl.Callback):
         self.result |= scores(confusion, class_names)
         losses, pixels = found["loss"], found["scored"]
         self.result["loss"] = float(np.average(losses, weights=pixels)) if sum(pixels) else None
-        self.result |= iou_scores(iou_per_class(sum(found["boundary"]))[:-1], class_names, "boundary_")
+        self.result |= iou_scores(iou_per_class(boundary.sum(0))[:-1], class_names, "boundary_")
         self.result |= calibration_scores(calibration)
         if trainer.is_global_zero:
             (self.folder / "metrics.json").write_text(json.dumps(self.result, indent=2) + "\n")
-            np.savez_compressed(self.folder / "confusion.npz", names=np.array(names), confusion=matrices.numpy())
+            of_images = {"confusion": matrices.numpy(), "boundary": boundary.numpy()}
+            np.savez_compressed(self.folder / "confusion.npz", names=np.array(names), **of_images)
             title = f"{self.split}: mIoU {self.result['miou']:.4f}, {len(names)} images, {self.protocol}"
             save_confusion(confusion.numpy(), class_names, self.folder / "confusion.png", title)
             save_reliability(calibration, self.folder / "reliability.png", self._calibration_title())

@@ -1,4 +1,5 @@
 import http.server
+import importlib.util
 import json
 import threading
 
@@ -16,8 +17,13 @@ KEY = "0" * 40
 
 @pytest.fixture(scope="session")
 def wandb_sweep(once):
-    """Two jobs that work and, between them, one that diverges; their folders are lr=0.001, lr=1e+30 and lr=0.01."""
+    """Two jobs that work and, between them, one that diverges; their folders are lr=0.001, lr=1e+30 and lr=0.01.
+
+    They are started as on a cluster where its launcher is there.
+    """
     words = ["optimizer.lr=1e-3,1e30,1e-2", *SMALL, "logger.wandb.tags=[mine]"]
+    if importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
+        words += ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]
     return once("lr", "hydra.sweep.dir", "-m", *words)
 
 

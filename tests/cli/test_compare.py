@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import pytest
 from run_folders import random_confusion
@@ -107,9 +108,22 @@ def test_a_baseline_from_elsewhere_is_compared_too(compare, sweep):
     assert [row["difference"] and row["difference"]["verdict"] for row in found["rows"]] == [None, "worse"]
 
 
+def test_boundaries_are_compared_where_they_were_kept(compare, trained, tmp_path):
+    again = shutil.copytree(trained, tmp_path / "again")
+    metrics = json.loads((trained / "evaluation" / "test" / "metrics.json").read_text())
+    for metric in ("boundary_miou", "boundary_iou/background"):
+        status, out, _ = compare(trained, again, "--metric", metric, "--json", "-")
+        wanted = metrics["boundary_iou"]["background"] if "/" in metric else metrics["boundary_miou"]
+        assert status == 0 and json.loads(out)["rows"][0]["score"] == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["{}/0.001-0", "{}/0.01-0", "--metric", "boundary_miou"],
+            "{}/0.001-0 does not keep boundaries: python evaluate.py run={}/0.001-0 split=test does",
+        ),
         (["nowhere"], "nowhere does not exist: give a run folder"),
         (["{}/cut"], "{}/cut: no run has finished, so there is nothing to compare"),
         (["{}", "--metric", "iou/cresent"], "--metric iou/cresent is unknown: did you mean iou/crescent "),
@@ -129,7 +143,7 @@ def test_a_baseline_from_elsewhere_is_compared_too(compare, sweep):
 def test_a_mistake_is_one_line(call, sweep, words, message):
     status, out, err = call("compare", *(word.format(sweep) for word in words))
     assert (status, out) == (2, "")
-    assert err.startswith(f"error: {message.format(sweep)}") and err.count("\n") == 1
+    assert err.startswith(f"error: {message.replace('{}', str(sweep))}") and err.count("\n") == 1
 
 
 def test_runs_that_cannot_be_compared_are_named(call, sweep, make_run, tmp_path):

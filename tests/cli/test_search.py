@@ -58,7 +58,7 @@ def study_of(sweep):
 @pytest.mark.skipif(sys.platform != "linux", reason="jobs that die with their sweep are Linux's")
 def test_workers_share_a_study_and_a_killed_search_goes_on(command, environment, tmp_path):
     sweep = tmp_path / "study"
-    words = ["sweep=search_unet6", *POCKET, *SCENES, "search.trials=3", f"hydra.sweep.dir={sweep}"]
+    words = ["sweep=search_unet6", *POCKET, *SCENES, "search.trials=2", f"hydra.sweep.dir={sweep}"]
     words += ["search.pruner.n_startup_trials=1", "search.pruner.n_warmup_steps=1"]
     words += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     line = [sys.executable, "train.py", *words]
@@ -75,8 +75,8 @@ def test_workers_share_a_study_and_a_killed_search_goes_on(command, environment,
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{running} running" in done.stderr
     trials = study_of(sweep).trials
-    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert [trial.number for trial in trials] == [0, 1]
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
     best = study_of(sweep).best_trial
     assert f"{best.value:.4f}" in done.stderr.split("best val mIoU")[1].splitlines()[2]  # the first row of the table
-    assert sorted(path.name for path in sweep.glob("trial-*")) == [f"trial-{number:04d}" for number in range(3)]
+    assert sorted(path.name for path in sweep.glob("trial-*")) == [f"trial-{number:04d}" for number in range(2)]

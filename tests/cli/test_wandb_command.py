@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wandb.sdk.launch.sweeps import utils
-from wandb.sdk.lib import config_util
 
 from seglab.lab.runs import find_runs, read_run
 
@@ -120,6 +118,8 @@ def test_sync_says_what_was_not_uploaded(on_line, refusing_server, call, wandb_s
 
 
 def written(call, path, *words):
+    from wandb.sdk.launch.sweeps import utils  # two seconds, which not every process that tests needs
+
     status, said, error = call("wandb", "sweep", *words, "-o", path)
     assert status == 0, error
     assert f"wandb sweep {path}" in said
@@ -175,6 +175,9 @@ def test_a_mistake_in_a_sweep_is_a_line(call, words, said):
 
 
 def test_what_an_agent_starts_trains_in_the_sweep_s_folder(environment, tmp_path, call):
+    from wandb.sdk.launch.sweeps import utils
+    from wandb.sdk.lib import config_util
+
     small = ["model=unet4", "model.width=0.02", "data.source.train=4", "data.source.val=2", "data.source.test=2"]
     small += ["data.crop=random", "data.crop_size=32", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path}"]
     config = written(

@@ -6,10 +6,11 @@ import scipy.stats
 import torch
 
 from seglab.lab import bootstrap
-from seglab.lab.bootstrap import image_counts, mean_ratio, metric_names, parts, resampled_scores
+from seglab.lab.bootstrap import BOUNDARY, image_counts, mean_ratio, metric_names, parts, resampled_scores
 from seglab.task.metrics import iou_per_class, mean_iou, pixel_accuracy
 
 NAMES = ["sky", "sea", "sun"]
+METRICS = [metric for metric in metric_names(NAMES) if not metric.startswith(BOUNDARY)]
 
 
 @pytest.fixture
@@ -31,13 +32,22 @@ def test_scores_are_those_of_the_task(confusion):
     absent[2], absent[:, 2] = 0, 0
     for whole in (matrix, absent):
         tensor = torch.from_numpy(whole)
-        expected = [mean_iou(tensor), pixel_accuracy(tensor), *iou_per_class(tensor).tolist()]
-        found = [mean_ratio(parts(whole[None], metric, NAMES)[0]) for metric in metric_names(NAMES)]
+        expected = [pixel_accuracy(tensor), mean_iou(tensor), *iou_per_class(tensor).tolist()]
+        found = [mean_ratio(parts(whole[None], metric, NAMES)[0]) for metric in METRICS]
         np.testing.assert_allclose(found, expected, rtol=1e-14)
     assert np.isnan(found[-1])
 
 
-@pytest.mark.parametrize("metric", metric_names(NAMES))
+def test_scores_of_boundaries_leave_out_what_is_far_from_contours(confusion):
+    matrix = confusion[0].sum(0)  # the third class stands for pixels far from contours
+    iou = iou_per_class(torch.from_numpy(matrix))[:2]
+    metrics = ["boundary_miou", *(f"boundary_iou/{name}" for name in NAMES[:2])]
+    assert metrics == metric_names(NAMES[:2])[-3:]
+    found = [mean_ratio(parts(matrix[None], metric, NAMES[:2])[0]) for metric in metrics]
+    np.testing.assert_allclose(found, [iou.mean(), *iou], rtol=1e-14)
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_each_resample_is_the_score_of_its_summed_matrices(confusion, metric):
     counts = np.concatenate(list(image_counts(25, 40, seed=1)))
     found = resampled_scores([parts(run, metric, NAMES) for run in confusion], 40, seed=1)
@@ -57,7 +67,7 @@ def test_resamples_draw_all_images_alike_and_do_not_depend_on_the_other_runs(con
     np.testing.assert_array_equal(resampled_scores(runs, 300), both)
 
 
-@pytest.mark.parametrize("metric", metric_names(NAMES))
+@pytest.mark.parametrize("metric", METRICS)
 def test_equal_to_scipy(confusion, metric):
     """Percentiles and standard errors of a score, and of a paired difference, to the error of 8000 resamples."""
     runs = [parts(run, metric, NAMES) for run in confusion]

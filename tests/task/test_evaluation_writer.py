@@ -63,6 +63,8 @@ def test_boundary_iou_and_calibration_are_those_of_the_whole_split(make_task, ma
     assert result["boundary_miou"] == pytest.approx(float(iou.nanmean()))
     assert result["boundary_classes_scored"] == int(iou.isfinite().sum())
     assert list(result["boundary_iou"]) == task.class_names
+    with np.load(tmp_path / "out" / "confusion.npz") as arrays:
+        assert np.array_equal(arrays["boundary"].sum(0), boundary.numpy()) and len(arrays["boundary"]) == len(samples)
     logits = torch.cat([each.flatten(1) for each, _ in pairs], dim=1).T
     labels = torch.cat([mask.flatten() for _, mask in pairs])
     error = multiclass_calibration_error(logits.softmax(1), labels, 9, 15, ignore_index=9)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from seglab.lab.bootstrap import BOUNDARY
 from seglab.lab.comparison import Comparison, Row, RunScore
 from seglab.lab.report.gallery import Gallery, image_errors
 from seglab.lab.runs import Evaluation, Run
@@ -25,7 +26,9 @@ CLASS_COLORS = (
 
 def metric_name(metric: str) -> str:
     """Returns a metric in words."""
-    return {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}.get(metric) or f"IoU of {metric.removeprefix('iou/')}"
+    boundary, plain = ("boundary ", metric.removeprefix(BOUNDARY)) if metric.startswith(BOUNDARY) else ("", metric)
+    words = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}.get(plain) or f"IoU of {plain.removeprefix('iou/')}"
+    return boundary + words
 
 
 def class_colors(class_names: Sequence[str]) -> list[str]:
