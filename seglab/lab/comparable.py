@@ -106,7 +106,7 @@ def check_metric(metric: str, class_names: Sequence[str]) -> None:
     valid = metric_names(class_names)
     if metric not in valid:
         raise InputError(
-            f"--metric {metric} is unknown: {nearest(metric, valid)}the metrics are pixel_accuracy, miou and iou/CLASS, "
+            f"--metric {metric} is unknown: {nearest(metric, valid)}the metrics are pixel_accuracy, miou, iou/CLASS, "
             f"boundary_miou and boundary_iou/CLASS, with a class of {', '.join(class_names)}"
         )
 
