@@ -15,6 +15,7 @@ RUNGS = sorted(path.stem for path in (CONF / "experiment").glob("phase*.yaml"))
 # Crops of one deepest pixel and two images, since the widest networks have 340 million parameters.
 SMALL = ["data.source.train=4", "data.source.val=2", "data.source.test=2", "data.crop_size=64", "data.batch_size=2"]
 SHORT = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
+SHORT += ["trainer.num_sanity_val_steps=0"]
 NO_FILES = ["callbacks.best=null", "callbacks.last=null", "callbacks.last_within_epoch=null", "callbacks.progress=null"]
 
 
