@@ -13,7 +13,7 @@ import timm
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"(<!-- ci: \w+ -->\n)?```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for marked, block in BLOCKS if not marked for line in block.splitlines()]
