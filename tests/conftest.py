@@ -11,7 +11,6 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from seglab.cli.imports import defer_scipy_signal
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.stamp import cores
 
@@ -20,7 +19,6 @@ gc.set_threshold(10_000, 20, 50)  # as every command of seglab has it
 # Each process of a parallel run, and what it starts, has its share of the cores.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // WORKERS))
-defer_scipy_signal()
 keep_freed_memory()
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -71,11 +71,12 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """
     own = [word.split("=", 1)[0].lstrip("+") for word in overrides]
     choices = [word for word, key in zip(overrides, own, strict=True) if (CONF / key).is_dir()]
-    values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in own if key not in _OR_A_WORD}
-    words = {key: value for key, value in values.items() if not (value is None or is_number(value))}
-    before = compose("train", choices) if words else None
+    keys = [key for key in own if not (CONF / key).is_dir() and key not in _OR_A_WORD]
+    values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in keys}
+    suspects = {key: value for key, value in values.items() if not (value is None or is_number(value))}
+    before = compose("train", choices) if suspects else None  # a tenth of a second
     faults = []
-    for key, value in words.items():
+    for key, value in suspects.items():
         default = OmegaConf.select(before, key, throw_on_missing=False)
         if is_number(default):
             faults.append(f"{key}={value}: give a number, such as {default}")

@@ -1,4 +1,4 @@
-"""Imports that wait until somebody uses them."""
+"""Imports that need less than they take."""
 
 import importlib
 import sys
@@ -6,8 +6,8 @@ from types import ModuleType
 from typing import Any
 
 
-class _Deferred(ModuleType):
-    """Stands in sys.modules for a module and loads it once asked for a name that it cannot answer itself."""
+class _StandIn(ModuleType):
+    """Is found in place of a module, which it loads once asked for a name that it cannot answer itself."""
 
     def __getattr__(self, name: str) -> Any:
         if name == "__file__":  # inspect asks every module for it
@@ -17,13 +17,19 @@ class _Deferred(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-def defer_scipy_signal() -> None:
-    """Keeps `import torchmetrics` from loading scipy.signal, a fifth of the time in which a training starts.
+def import_torchmetrics() -> None:
+    """Imports torchmetrics without scipy.signal, a fifth of the time in which a training starts.
 
-    torchmetrics only asks it for `hamming`, so as to give it to an audio library where it is missing. Whoever else
-    imports scipy.signal gets it whole.
+    torchmetrics imports it only to give it the name `hamming`, for an audio library, where that is missing. Afterwards
+    all is as if nobody had imported it.
     """
-    if "scipy.signal" not in sys.modules:
-        stand_in = _Deferred("scipy.signal")
-        stand_in.hamming = None
-        sys.modules["scipy.signal"] = stand_in
+    if "scipy.signal" in sys.modules:
+        return
+    stand_in = _StandIn("scipy.signal")
+    stand_in.hamming = None
+    sys.modules["scipy.signal"] = stand_in
+    try:
+        importlib.import_module("torchmetrics")
+    finally:
+        if sys.modules.get("scipy.signal") is stand_in:
+            del sys.modules["scipy.signal"]

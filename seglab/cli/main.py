@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from seglab import __version__
-from seglab.cli.imports import defer_scipy_signal
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # before Hydra: else a failing import shows as "Error locating target"
 
@@ -51,7 +50,6 @@ def main() -> None:
 
 def run(command: str, words: list[str]) -> None:
     """Runs one command with its part of the command line."""
-    defer_scipy_signal()
     gc.set_threshold(10_000, 20, 50)  # the default goes through a million imported objects again and again
     sys.argv = [str(Path(__file__).parents[2] / f"{command}.py"), *words]  # what Lightning starts its processes from
     importlib.import_module(f"seglab.cli.{MODULES.get(command, command)}").main()

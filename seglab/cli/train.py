@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, refuse_null_choices, told_in_a_line
@@ -125,6 +126,7 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
     Raises:
         Interrupted: The fit was cut.
     """
+    import_torchmetrics()
     import pytorch_lightning as pl
 
     from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer, class_weights

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 _COUNTS_AT_ONCE = 2**22  # counts of images held at once: 32 MB, and some 100 MB with what leads to them
-
-
 BOUNDARY = "boundary_"  # before the metrics of boundary matrices
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seglab.errors import InputError
-from seglab.lab.bootstrap import BOUNDARY, metric_names, parts
+from seglab.lab.bootstrap import metric_names, parts
 from seglab.lab.runs import Evaluation, Run
 
 
@@ -44,32 +44,25 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
     if len(first.names) < 2:
         raise InputError(f"{runs[0].folder}: split {split} has {len(first.names)} image: a comparison needs at least 2")
     areas = first.confusion.sum(2)
-    read, faults = [parts(_matrices(first, metric, runs[0], split), metric, first.class_names)], []
-    for run in runs[1:]:
+    read, faults, older = [], [], []
+    for run in runs:
         try:
             evaluation = run.evaluation(split)
-            matrices = _matrices(evaluation, metric, run, split)
         except InputError as error:
             faults.append(str(error))
             continue
         if fault := unlike(evaluation, first, areas):
             faults.append(f"{run.folder}: {fault}")
+        elif (matrices := evaluation.matrices(metric)) is None:
+            older.append(f"{run.evaluation_folder(split)}")
         else:
             read.append(parts(matrices, metric, first.class_names))
     if faults:
         others = f"{len(faults)} of the other {len(runs) - 1} runs" if len(runs) > 2 else "the other run"
         raise InputError("\n  ".join([f"{others} cannot be compared with {runs[0].folder} on {split}:", *faults]))
+    if older:
+        raise InputError(f"evaluate again, as it was, what does not keep boundaries yet: {', '.join(older)}")
     return Scored(first.metrics["protocol"], first.class_names, first.names, read)
-
-
-def _matrices(evaluation: Evaluation, metric: str, run: Run, split: str) -> np.ndarray:
-    if not metric.startswith(BOUNDARY):
-        return evaluation.confusion
-    if evaluation.boundary is None:
-        raise InputError(
-            f"{run.place} does not keep boundaries: python evaluate.py run={run.folder} split={split} does"
-        )
-    return evaluation.boundary
 
 
 def unlike(evaluation: Evaluation, first: Evaluation, areas: np.ndarray) -> str:

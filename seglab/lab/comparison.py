@@ -58,7 +58,7 @@ class Comparison:
     """Groups set beside each other.
 
     Attributes:
-        metric: `miou`, `iou/<class>` or `pixel_accuracy`.
+        metric: one of `metric_names`.
         split: what the runs were scored on.
         protocol: how.
         class_names: names of the classes.
@@ -92,7 +92,7 @@ def compare(
 
     Args:
         groups: at least one, as `group_runs` returns them.
-        metric: `miou`, `iou/<class>` or `pixel_accuracy`.
+        metric: one of `metric_names`.
         baseline: what the others are held against: a group's label, or the folder of one of its runs; the first group
             by default.
         split: an evaluation that every run has.

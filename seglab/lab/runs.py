@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from seglab.errors import InputError
+from seglab.lab.bootstrap import BOUNDARY
 
 NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "search", "logger", "callbacks", "seed")
 _BEST = {"monitor": "val/miou", "mode": "max"}
@@ -85,6 +86,10 @@ class Evaluation:
     def class_names(self) -> list[str]:
         """Names of the K classes."""
         return list(self.metrics["iou"])
+
+    def matrices(self, metric: str) -> np.ndarray | None:
+        """Returns the matrices that a metric is read from; none where they were not kept."""
+        return self.boundary if metric.startswith(BOUNDARY) else self.confusion
 
 
 @dataclass(frozen=True)

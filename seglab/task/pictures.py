@@ -133,10 +133,12 @@ def contact_sheet(
 def save_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path, title: str) -> None:
     """Draws a confusion matrix int64 (K, K) with each row as shares of its label's pixels."""
     from matplotlib.figure import Figure
+    from matplotlib.textpath import TextPath
 
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     # Margins by rule: matplotlib's own layouts draw all twice, and a short training's pictures are a third of its time.
-    names, side = 0.5 + 0.08 * max(map(len, class_names)), max(3, 0.55 * len(class_names) + 0.6)  # inches
+    longest = max(TextPath((0, 0), name, size=10).get_extents().width for name in class_names) / 72  # inches
+    names, side = 0.5 + longest, max(3, 0.55 * len(class_names) + 0.6)
     width, height = names + side + 1.4, 0.8 * names + side + 0.9
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((names / width, (0.8 * names + 0.4) / height, side / width, side / height))

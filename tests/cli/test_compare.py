@@ -122,7 +122,7 @@ def test_boundaries_are_compared_where_they_were_kept(compare, trained, tmp_path
     [
         (
             ["{}/0.001-0", "{}/0.01-0", "--metric", "boundary_miou"],
-            "{}/0.001-0 does not keep boundaries: python evaluate.py run={}/0.001-0 split=test does",
+            "evaluate again, as it was, what does not keep boundaries yet: {}/0.001-0/evaluation/test, {}/0.01-0/eval",
         ),
         (["nowhere"], "nowhere does not exist: give a run folder"),
         (["{}/cut"], "{}/cut: no run has finished, so there is nothing to compare"),

@@ -51,6 +51,13 @@ def test_options(call, trained, tmp_path):
     assert data["runs"][0]["score"] == pytest.approx(score)
 
 
+def test_a_metric_is_named_in_words(call, trained, tmp_path):
+    for metric, words in [("boundary_miou", "Boundary mIoU"), ("iou/disc", "IoU of disc"), ("miou", "mIoU")]:
+        status, _, err = call("report", trained, "--metric", metric, "-o", tmp_path / "r.html")
+        assert status == 0, err
+        assert f'<p class="about">{words} on test' in (tmp_path / "r.html").read_text()
+
+
 def test_a_dataset_that_has_moved(call, folder, tmp_path):
     run, page = tmp_path / "run", tmp_path / "r.html"
     data = ["data=folder", f"data.root={folder}", "data.classes=[sky,tree,road]", "data.crop_size=32"]

@@ -71,12 +71,12 @@ def test_workers_share_a_study_and_a_killed_search_goes_on(command, environment,
     running = sum(trial.state.name == "RUNNING" for trial in study_of(sweep).trials)
     assert running >= 1  # the kill left a trial in the air
 
-    done = command("train.py", *words)
+    done = command("train.py", *words, "search.trials=3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{running} running" in done.stderr
     trials = study_of(sweep).trials
-    assert [trial.number for trial in trials] == [0, 1]
+    assert [trial.number for trial in trials] == [0, 1, 2]
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
     best = study_of(sweep).best_trial
     assert f"{best.value:.4f}" in done.stderr.split("best val mIoU")[1].splitlines()[2]  # the first row of the table
-    assert sorted(path.name for path in sweep.glob("trial-*")) == [f"trial-{number:04d}" for number in range(2)]
+    assert sorted(path.name for path in sweep.glob("trial-*")) == [f"trial-{number:04d}" for number in range(3)]

@@ -67,6 +67,8 @@ def planned(tmp_path, monkeypatch):
         ({"status": "finished", "data_fingerprint": "0"}, "start again", "finished, but the data has changed since"),
         ({"status": "failed"}, "start again", ""),
         ({"status": "running"}, "start", "was cut before its first epoch ended"),
+        ({"status": "killed"}, "start", "was cut before its first epoch ended"),
+        ({"status": "timed out"}, "start", "was cut before its first epoch ended"),
     ],
 )
 def test_what_a_job_needs_follows_from_what_its_folder_holds(planned, values, action, note):
