@@ -52,6 +52,7 @@ def main() -> None:
         finally:
             if SweepCallback.sweep is not None:
                 status = SweepCallback.sweep.finish()
+                SweepCallback.sweep = None
         if status:
             raise SystemExit(status)
 
