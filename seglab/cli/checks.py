@@ -70,8 +70,9 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
         InputError: Naming every such key.
     """
     own = [word.split("=", 1)[0].lstrip("+") for word in overrides]
-    choices = [word for word, key in zip(overrides, own, strict=True) if (CONF / key).is_dir()]
-    keys = [key for key in own if not (CONF / key).is_dir() and key not in _OR_A_WORD]
+    groups = {key for key in own if (CONF / key).is_dir()}
+    choices = [word for word, key in zip(overrides, own, strict=True) if key in groups]
+    keys = [key for key in own if key not in groups and key not in _OR_A_WORD]
     values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in keys}
     suspects = {key: value for key, value in values.items() if not (value is None or is_number(value))}
     before = compose("train", choices) if suspects else None  # a tenth of a second

@@ -36,8 +36,7 @@ def parts(confusion: np.ndarray, metric: str, class_names: Sequence[str]) -> np.
     else:
         ratios = np.stack([hits, confusion.sum(1) + confusion.sum(2) - hits], axis=1)  # (n, 2, k)
         of_class = metric.removeprefix(BOUNDARY).partition("/")[2]
-        place = list(class_names).index(of_class) if of_class else 0
-        ratios = ratios[:, :, place : place + 1 if of_class else len(class_names)]
+        ratios = ratios[:, :, [list(class_names).index(of_class)] if of_class else slice(len(class_names))]
     return np.ascontiguousarray(ratios, dtype=np.float64)
 
 

@@ -47,14 +47,14 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
     read, faults, older = [], [], []
     for run in runs:
         try:
-            evaluation = run.evaluation(split)
+            evaluation = first if run is runs[0] else run.evaluation(split)
         except InputError as error:
             faults.append(str(error))
             continue
         if fault := unlike(evaluation, first, areas):
             faults.append(f"{run.folder}: {fault}")
         elif (matrices := evaluation.matrices(metric)) is None:
-            older.append(f"{run.evaluation_folder(split)}")
+            older.append(str(run.evaluation_folder(split)))
         else:
             read.append(parts(matrices, metric, first.class_names))
     if faults:

@@ -26,9 +26,9 @@ CLASS_COLORS = (
 
 def metric_name(metric: str) -> str:
     """Returns a metric in words."""
-    boundary, plain = ("boundary ", metric.removeprefix(BOUNDARY)) if metric.startswith(BOUNDARY) else ("", metric)
-    words = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}.get(plain) or f"IoU of {plain.removeprefix('iou/')}"
-    return boundary + words
+    if metric.startswith(BOUNDARY):
+        return f"boundary {metric_name(metric.removeprefix(BOUNDARY))}"
+    return {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}.get(metric) or f"IoU of {metric.removeprefix('iou/')}"
 
 
 def class_colors(class_names: Sequence[str]) -> list[str]:
