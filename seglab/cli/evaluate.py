@@ -112,8 +112,9 @@ def check_options(cfg: DictConfig) -> None:
     for key in ("run", "checkpoint"):
         if not several(cfg[key]):
             raise InputError(f"{key}=[] names nothing: give one or more")
-    if not isinstance(cfg.flip, bool):
-        raise InputError(f"flip={cfg.flip}: give true or false")
+    for key in ("flip", "overlays"):
+        if not isinstance(cfg[key], bool):
+            raise InputError(f"{key}={cfg[key]}: give true or false")
     scales = cfg.scales if isinstance(cfg.scales, ListConfig) else [cfg.scales]
     if not scales or not all(is_number(scale) and 0 < scale <= LARGEST_SCALE for scale in scales):
         raise InputError(f"scales={cfg.scales}: give factors above 0 and up to {LARGEST_SCALE}, such as [0.75,1,1.25]")
@@ -122,6 +123,9 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"window={cfg.window}: give the side of a window in pixels, or null for whole images")
     if cfg.temperature == FIT and cfg.split != "val":
         raise InputError(f"temperature={FIT}: add split=val, whose images no score of the test split has seen")
+    limit = cfg.trainer.limit_test_batches
+    if limit is not None and not (is_number(limit) and limit > 0):
+        raise InputError(f"trainer.limit_test_batches={limit}: give a number of batches, or a share of them up to 1.0")
     if not is_number(cfg.overlap):
         raise InputError(f"overlap={cfg.overlap}: give a share from 0 to below 1")
 

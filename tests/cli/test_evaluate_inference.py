@@ -88,6 +88,8 @@ def test_the_loss_has_the_weights_of_training(runs, tmp_path):
     [
         (["run=[]"], "run=[] names nothing"),
         (["run={first}", "flip=yes"], "flip=yes: give true or false"),
+        (["run={first}", "overlays=maybe"], "overlays=maybe: give true or false"),
+        (["run={first}", "trainer.limit_test_batches=few"], "trainer.limit_test_batches=few: give a number of batches"),
         (["run={first}", "scales=[0.5,0]"], "scales=[0.5, 0]: give factors above 0 and up to 8"),
         (["run={first}", "scales=large"], "scales=large: give factors"),
         (["run={first}", "window=half"], "window=half: give the side of a window"),
