@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicHermiteSpline
-from scipy.optimize import brentq
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -89,6 +87,9 @@ class TemperatureFit(Metric):
         Raises:
             ValueError: No pixel was scored.
         """
+        from scipy.interpolate import CubicHermiteSpline  # 0.2 s, which no training has a use for
+        from scipy.optimize import brentq
+
         if not self.pixels:
             raise ValueError("no pixel is scored")
         nll, slopes, curvatures = (self.sums / self.pixels).cpu().numpy().T  # by 1 / temperature
