@@ -135,6 +135,8 @@ class EvaluationWriter(pl.Callback):
         if self.inference:
             self.result["inference"] = self.inference
         self.result |= scores(confusion, class_names)
+        labelled = (matrices.sum(2) > 0).sum(0).tolist()
+        self.result["images_with"] = dict(zip(class_names, labelled, strict=True))
         losses, pixels = found["loss"], found["scored"]
         self.result["loss"] = float(np.average(losses, weights=pixels)) if sum(pixels) else None
         self.result |= iou_scores(iou_per_class(boundary.sum(0))[:-1], class_names, "boundary_")

@@ -29,6 +29,7 @@ def test_what_is_written_equals_a_recomputation(make_task, make_data, make_train
     assert names.tolist() == [f"test_{index:05d}" for index in range(5)] == sorted(data.source.names("test"))
     assert matrices.shape == (5, 9, 9) and matrices.dtype == np.int64
     unions, hits, right, scored = np.zeros(9), np.zeros(9), 0, 0
+    images_with = np.zeros(9, dtype=int)
     for index, name in enumerate(names):
         with Image.open(tmp_path / "out" / "predictions" / f"{name}.png") as picture:
             assert picture.mode == "P"
@@ -40,12 +41,15 @@ def test_what_is_written_equals_a_recomputation(make_task, make_data, make_train
             hits[label] += ((preds == label) & (mask == label)).sum()
             unions[label] += (((preds == label) | (mask == label)) & use).sum()
             assert matrices[index, label].sum() == (mask == label).sum()
+            images_with[label] += (mask == label).any()
         right, scored = right + (preds == mask)[use].sum(), scored + use.sum()
     iou = [hit / union if union else None for hit, union in zip(hits, unions, strict=True)]
     present = [value for value in iou if value is not None]
     assert result["split"] == "test" and result["protocol"] == "full" and result["num_images"] == 5
     assert list(result["iou"]) == task.class_names
     assert list(result["iou"].values()) == pytest.approx(iou)
+    assert result["images_with"] == dict(zip(task.class_names, images_with, strict=True))
+    assert 0 < min(images_with[images_with > 0]) < 5  # else counting all images would pass
     assert result["miou"] == pytest.approx(np.mean(present)) and result["classes_scored"] == len(present)
     assert result["pixel_accuracy"] == pytest.approx(right / scored)
     assert (tmp_path / "out" / "confusion.png").stat().st_size > 1000
