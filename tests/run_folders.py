@@ -54,6 +54,7 @@ def scores_of(confusion, class_names):
         "classes_scored": len(scored),
         "iou": dict(zip(class_names, iou, strict=True)),
         "pixel_accuracy": float(hits.sum() / total.sum()),
+        "images_with": dict(zip(class_names, np.count_nonzero(confusion.sum(2), axis=0).tolist(), strict=True)),
     }
 
 
