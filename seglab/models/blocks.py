@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from seglab.models.convolution import SameConv2d
+
 LEAST_WIDTH = 8
 
 
@@ -30,7 +32,7 @@ def conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, norm_layer: Callable[[int], nn.Module] | None
 ) -> nn.Sequential:
     """Returns Conv or Conv-Norm of the same resolution; the norm's own shift replaces the convolution's bias."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", bias=norm_layer is None)
+    conv = SameConv2d(in_channels, out_channels, kernel_size, bias=norm_layer is None)
     return nn.Sequential(conv) if norm_layer is None else nn.Sequential(conv, norm_layer(out_channels))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from torch import nn
 
 from seglab.models.blocks import ConvBlock
+from seglab.models.convolution import SameConv2d
 
 
 class MaxPoolDownsample(nn.MaxPool2d):
@@ -65,7 +66,7 @@ class PixelShuffleUpsample(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, out_channels * scale**2, 3, padding="same"),
+            SameConv2d(in_channels, out_channels * scale**2, 3),
             nn.PixelShuffle(scale),
             nn.ReLU(inplace=True),
         )
