@@ -41,7 +41,9 @@ def test_everything_is_reached_by_tab_and_seen(opened):
             const node = document.activeElement, style = getComputedStyle(node);
             return [[...document.querySelectorAll("*")].indexOf(node), style.outlineStyle, node.outerHTML.slice(0, 60)];
         }""")
-        if name.startswith("<body") or place in seen:
+        if name.startswith("<body"):
+            continue  # between the last and the first: the browser may start anywhere
+        if place in seen:
             break  # once around
         seen.add(place)
         if outline == "none":
