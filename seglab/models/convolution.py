@@ -2,12 +2,12 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
-# A CPU that stops at AVX2: there, convolutions of few pixels and many channels reach a seventh of what the matrix
-# product does (benchmarks/tiny_maps.py measures it).
+# A CPU that stops at AVX2: there, training a convolution of few pixels and many channels takes up to four times as long
+# as the matrix product does (benchmarks/tiny_maps.py).
 SLOW_ON_TINY_MAPS = torch.backends.cpu.get_cpu_capability() == "AVX2"
-CHANNELS_PER_PIXEL = 32
+CHANNELS_PER_PIXEL = 32  # of the map, from which on the product is the faster
 
 
 class SameConv2d(nn.Conv2d):
@@ -28,16 +28,16 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps N x in_channels x H x W to N x out_channels x H x W."""
-        if self.training and SLOW_ON_TINY_MAPS and features.device.type == "cpu":
-            if self.in_channels >= CHANNELS_PER_PIXEL * features.shape[-2] * features.shape[-1]:
-                return self._matrix_product(features)
+        slow = SLOW_ON_TINY_MAPS and features.device.type == "cpu"
+        if self.training and slow and self.in_channels >= CHANNELS_PER_PIXEL * features.shape[-2] * features.shape[-1]:
+            return self._matrix_product(features)
         return super().forward(features)
 
     def _matrix_product(self, features: Tensor) -> Tensor:
         side = self.kernel_size[0]
         before, after = (side - 1) // 2, side // 2
-        padded = functional.pad(features.permute(0, 2, 3, 1), (0, 0, before, after, before, after))
+        padded = F.pad(features.permute(0, 2, 3, 1), (0, 0, before, after, before, after))
         windows = padded.unfold(1, side, 1).unfold(2, side, 1)  # N x H x W x channels x side x side
         rows = windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
-        return functional.linear(rows, weight, self.bias).permute(0, 3, 1, 2)
+        return F.linear(rows, weight, self.bias).permute(0, 3, 1, 2)
