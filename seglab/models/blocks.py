@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from seglab.models.batch_norm import quick_batch_norm
 from seglab.models.convolution import SameConv2d
 
 LEAST_WIDTH = 8
@@ -33,7 +34,7 @@ def conv_norm(
 ) -> nn.Sequential:
     """Returns Conv or Conv-Norm of the same resolution; the norm's own shift replaces the convolution's bias."""
     conv = SameConv2d(in_channels, out_channels, kernel_size, bias=norm_layer is None)
-    return nn.Sequential(conv) if norm_layer is None else nn.Sequential(conv, norm_layer(out_channels))
+    return nn.Sequential(conv, *([] if norm_layer is None else [quick_batch_norm(norm_layer(out_channels))]))
 
 
 class GroupNorm(nn.GroupNorm):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # A CPU that stops at AVX2: there, training a convolution of few pixels and many channels takes up to four times as long
-# as the matrix product does (benchmarks/tiny_maps.py).
+# as the matrix product does (benchmarks/layers.py).
 SLOW_ON_TINY_MAPS = torch.backends.cpu.get_cpu_capability() == "AVX2"
 CHANNELS_PER_PIXEL = 32  # of the map, from which on the product is the faster
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from seglab.models.batch_norm import quick_batch_norm
 from seglab.models.blocks import scale_widths
 from seglab.models.pyramid import pyramid_start, resize
 
@@ -44,7 +45,7 @@ class SegFormerDecoder(nn.Module):
             )
             for feature_channels in channels[self.start :]
         )
-        self.norm = nn.Identity() if norm_layer is None else norm_layer(self.out_channels)
+        self.norm = nn.Identity() if norm_layer is None else quick_batch_norm(norm_layer(self.out_channels))
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, features: list[Tensor]) -> Tensor:

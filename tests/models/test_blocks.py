@@ -142,6 +142,23 @@ def test_upsampling_multiplies_the_resolution_and_sets_the_width(upsample, scale
     assert x.min() >= 0
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_transposed_upsampling_trains_channels_last_maps_as_contiguous_ones(scale):
+    torch.manual_seed(0)
+    up = TransposedUpsample(6, 5, scale).double()
+    x = torch.randn(2, 6, 3, 4, dtype=torch.float64, requires_grad=True)
+    expected = nn.Sequential.forward(up, x)
+    weights = torch.randn_like(expected)
+    expected_gradients = torch.autograd.grad((expected * weights).sum(), [x, *up.parameters()])
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        found = up(x.to(memory_format=memory_format))
+        assert found.is_contiguous(memory_format=memory_format)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad((found * weights).sum(), [x, *up.parameters()]), expected_gradients
+        )
+
+
 def test_bilinear_upsampling_keeps_a_flat_area_flat():
     up = BilinearUpsample(1, 1)
     nn.init.zeros_(up[0][0].weight)

@@ -1,0 +1,150 @@
+"""The layers that train on a CPU in a way of their own, against PyTorch's: one table for each, then two networks.
+
+    python benchmarks/layers.py [--rounds 5] [--threads 1]
+
+Milliseconds of forward and backward, in channels_last memory and the precision that trainer.precision=auto chooses
+here; the best of rounds in which the two take turns, and theirs divided by ours.
+
+- SameConv2d, a 3 x 3 convolution of a tiny map: oneDNN's against one matrix product, taken where the processor stops
+  at AVX2 and the channels are 32 times the pixels or more. That is the rule to check on another processor.
+- BatchNorm2d of a narrow map: PyTorch's against several pixels as one, taken below 32 channels other than 16.
+- TransposedUpsample: oneDNN's transposed convolution against one matrix product.
+- resunet6 at a quarter of its widths on crops of 64 x 64, and unet6 on crops of 256 x 256.
+"""
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seglab.cli.build import build_model, resolve_precision
+from seglab.cli.memory import keep_freed_memory
+from seglab.cli.mistakes import CONF
+from seglab.cli.resolvers import register_resolvers
+from seglab.models import TransposedUpsample, batch_norm, convolution
+
+NUM_CLASSES = 9
+TINY_BATCH, BATCH = 50, 8
+
+
+@contextmanager
+def pytorchs_own() -> Iterator[None]:
+    """Has every layer take PyTorch's way."""
+    with (
+        mock.patch.object(convolution, "SLOW_ON_TINY_MAPS", False),
+        mock.patch.object(batch_norm, "LEAST_SIZE", math.inf),
+        mock.patch.object(TransposedUpsample, "forward", nn.Sequential.forward),
+    ):
+        yield
+
+
+@contextmanager
+def wherever_possible() -> Iterator[None]:
+    """Has a convolution and a norm take our way on any processor and size."""
+    with (
+        mock.patch.object(convolution, "SLOW_ON_TINY_MAPS", True),
+        mock.patch.object(convolution, "CHANNELS_PER_PIXEL", 0),
+        mock.patch.object(batch_norm, "LEAST_SIZE", 0),
+    ):
+        yield
+
+
+@contextmanager
+def as_the_rules_say() -> Iterator[None]:
+    """Leaves the choice to the layers."""
+    yield
+
+
+def best_of(rounds: int, step: Callable[[], Tensor], ours: Callable = wherever_possible) -> tuple[float, float]:
+    """Returns the least milliseconds of `step` and its backward by PyTorch's way and by ours."""
+    milliseconds = {pytorchs_own: [], ours: []}
+    bf16 = resolve_precision("auto", "cpu") == "bf16-mixed"
+    for _ in range(rounds + 1):
+        for way, measured in milliseconds.items():
+            with way(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                start = time.perf_counter()
+                value = step()
+            value.backward()
+            measured.append((time.perf_counter() - start) * 1e3)
+    return min(milliseconds[pytorchs_own][1:]), min(milliseconds[ours][1:])
+
+
+def layer_step(layer: nn.Module, *shape: int) -> Callable[[], Tensor]:
+    """Returns a step of the layer on random features of that shape."""
+    layer.to(memory_format=torch.channels_last)
+    dtype = torch.bfloat16 if resolve_precision("auto", "cpu") == "bf16-mixed" else torch.float32
+    features = torch.randn(shape).to(dtype, memory_format=torch.channels_last).requires_grad_()
+    weights = torch.randn(layer(features.float()).shape).to(dtype, memory_format=torch.channels_last)
+    return lambda: (layer(features) * weights).sum()
+
+
+def network_step(overrides: list[str], batch_size: int, side: int) -> Callable[[], Tensor]:
+    """Returns a step of a network without its optimizer."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides)
+    network = build_model(config, [0.0] * 3, [1.0] * 3).train().to(memory_format=torch.channels_last)
+    image = torch.randint(0, 256, (batch_size, 3, side, side), dtype=torch.uint8)
+    mask = torch.randint(0, NUM_CLASSES, (batch_size, side, side))
+    return lambda: F.cross_entropy(network(image).float(), mask)
+
+
+def print_row(name: str, times: tuple[float, float], *notes: str) -> None:
+    """Prints a line of a table."""
+    theirs, ours = times
+    print(f"{name:24}{theirs:9.2f}{ours:9.2f}{theirs / ours:9.2f}", *notes, sep="  ", flush=True)
+
+
+def main() -> None:
+    """Measures and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
+    register_resolvers()
+    precision = resolve_precision("auto", "cpu")
+    print(f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {precision}", end=", ")
+    print(f"{arguments.threads} thread{'s' * (arguments.threads > 1)}")
+
+    print(f"\nSameConv2d, batch of {TINY_BATCH}        theirs     ours    ratio  taken on AVX2")
+    for side in (1, 2, 3, 4, 6):
+        for channels in (64, 128, 256, 608):
+            step = layer_step(convolution.SameConv2d(channels, channels, 3), TINY_BATCH, channels, side, side)
+            taken = "yes" if channels >= convolution.CHANNELS_PER_PIXEL * side**2 else "no"
+            print_row(f"{side} x {side}, {channels} channels", best_of(arguments.rounds, step), taken)
+
+    print(f"\nBatchNorm2d, batch of {BATCH}        theirs     ours    ratio  taken")
+    for channels, side in ((8, 16), (8, 64), (8, 256), (10, 256), (12, 128), (20, 128), (24, 64)):
+        step = layer_step(batch_norm.BatchNorm2d(channels), BATCH, channels, side, side)
+        taken = "yes" if BATCH * channels * side**2 >= batch_norm.LEAST_SIZE else "no"
+        print_row(f"{side} x {side}, {channels} channels", best_of(arguments.rounds, step), taken)
+
+    print(f"\nTransposedUpsample, batch of {BATCH} theirs     ours    ratio")
+    for channels, width, side in (
+        (1024, 512, 4),
+        (512, 256, 8),
+        (256, 128, 16),
+        (128, 64, 32),
+        (64, 32, 64),
+        (32, 10, 128),
+    ):
+        step = layer_step(TransposedUpsample(channels, width), BATCH, channels, side, side)
+        print_row(f"{side} x {side}, {channels} to {width}", best_of(arguments.rounds, step))
+
+    print("\nnetworks                   theirs     ours    ratio")
+    step = network_step(["model=resunet6", "model.width=0.25"], TINY_BATCH, 64)
+    print_row("resunet6, width 0.25", best_of(arguments.rounds, step, as_the_rules_say))
+    step = network_step(["model=unet6"], BATCH, 256)
+    print_row("unet6", best_of(arguments.rounds, step, as_the_rules_say))
+
+
+if __name__ == "__main__":
+    main()
