@@ -23,13 +23,13 @@ class Dice(ClassWeighted):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Returns the loss, 0 to 1, of logits (b, num_classes, h, w) and mask int64 (b, h, w); 0 if none is scored."""
-        target = self.one_hot(mask, logits.shape[1])
-        probs = full_precision(logits).softmax(1) * (mask != self.ignore_index)[:, None]
-        present = target.any(dim=(0, 2, 3))
-        intersection, predicted, labelled = (
-            part.sum((0, 2, 3))[present] for part in (probs * target, probs, target)
-        )  # (k,)
-        return self.class_mean(1 - 2 * intersection / (predicted + labelled), present)
+        probs = full_precision(logits).softmax(1)
+        target = self.one_hot(mask, logits.shape[1]).to(probs.dtype)
+        scored = (mask != self.ignore_index)[:, None]
+        intersection, predicted, labelled = (part.sum((0, 2, 3)) for part in (probs * target, probs * scored, target))
+        present = labelled > 0
+        losses = 1 - 2 * intersection[present] / (predicted + labelled)[present]
+        return self.class_mean(losses, present)
 
 
 class Lovasz(ClassWeighted):
