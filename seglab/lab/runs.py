@@ -87,6 +87,11 @@ class Evaluation:
         """Names of the K classes."""
         return list(self.metrics["iou"])
 
+    @property
+    def images_with(self) -> list[int]:
+        """In how many images each of the K classes is labelled."""
+        return (self.confusion.sum(2) > 0).sum(0).tolist()
+
     def matrices(self, metric: str) -> np.ndarray | None:
         """Returns the matrices that a metric is read from; none where they were not kept."""
         return self.boundary if metric.startswith(BOUNDARY) else self.confusion

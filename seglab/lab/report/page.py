@@ -107,6 +107,7 @@ def render(
     environment.globals |= {"swatch": swatch}
     script, plotly = Markup(f'"use strict";\n(() => {{\n{web_files(SCRIPTS)}\n}})();\n'), Markup(get_plotlyjs())
     differences = [row.difference for row in comparison.rows if row.difference is not None]
+    evaluation = comparison.rows[0].runs[0].run.evaluation(comparison.split)  # whose labels are those of all runs
     return environment.get_template("report.html.j2").render(
         mark=Markup(MARK),
         title=title,
@@ -117,6 +118,8 @@ def render(
         scores=scale(end for row in comparison.rows for end in row.interval),
         differences=scale(end for difference in differences for end in difference.interval),
         iou=class_iou(comparison.rows, comparison.split),
+        images_with=evaluation.images_with,
+        num_images=len(evaluation.names),
         cards=run_cards(comparison),
         unfinished=unfinished,
         data=data,

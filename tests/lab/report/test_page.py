@@ -159,6 +159,10 @@ def test_the_page_names_every_figure_of_the_comparison(page, sweep):
         for name in CLASSES:
             mean = np.mean([score.run.evaluation().metrics["iou"][name] for score in row.runs])
             assert f">{percent(mean)}</td>" in heat
+    confusion = comparison.rows[0].runs[0].run.evaluation().confusion
+    for place, name in enumerate(CLASSES):
+        labelled = sum(bool(image[place].any()) for image in confusion)
+        assert labelled == int(re.findall(r"<td>(\d+)</td>", heat)[place]), name
 
 
 def test_unfinished_runs_are_listed_with_their_status(page):
