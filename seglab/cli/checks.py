@@ -106,7 +106,9 @@ def check_without(cfg: DictConfig, overrides: Sequence[str]) -> None:
             raise InputError(f"without={path.stem} takes out what {key}={value} sets: leave one of them out")
     whole = compose("train", [word for word in overrides if not word.startswith("without=")])
     whole.run_dir = cfg.run_dir
-    if path.stem != "nothing" and config_of_result(resolved(whole)) == config_of_result(resolved(cfg)):
+    before = resolved(whole)
+    absent = not flat(part).keys() <= flat(before).keys() or config_of_result(before) == config_of_result(resolved(cfg))
+    if path.stem != "nothing" and absent:
         raise InputError(f"without={path.stem} takes nothing out of this config, which has no such part: leave it out")
 
 
