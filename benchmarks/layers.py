@@ -1,9 +1,9 @@
 """The layers that train on a CPU in a way of their own, against PyTorch's: one table for each, then two networks.
 
-    python benchmarks/layers.py [--rounds 5] [--threads 1]
+    python benchmarks/layers.py [--rounds 5] [--threads 1] [--precision auto]
 
-Milliseconds of forward and backward, in channels_last memory and the precision that trainer.precision=auto chooses
-here; the best of rounds in which the two take turns, and theirs divided by ours.
+Milliseconds of forward and backward in channels_last memory, by default in the precision that trainer.precision=auto
+chooses here; the best of rounds in which the two take turns, and theirs divided by ours.
 
 - SameConv2d, a 3 x 3 convolution of a tiny map: oneDNN's against one matrix product, taken where the processor stops
   at AVX2 and the channels are 32 times the pixels or more. That is the rule to check on another processor.
@@ -17,11 +17,12 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import torch
 from hydra import compose, initialize_config_dir
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from seglab.cli.build import build_model, resolve_precision
@@ -62,37 +63,47 @@ def as_the_rules_say() -> Iterator[None]:
     yield
 
 
-def best_of(rounds: int, step: Callable[[], Tensor], ours: Callable = wherever_possible) -> tuple[float, float]:
-    """Returns the least milliseconds of `step` and its backward by PyTorch's way and by ours."""
+def best_of(rounds: int, step: Callable[[], Any], ours: Callable = wherever_possible) -> tuple[float, float]:
+    """Returns the least milliseconds of `step` by PyTorch's way and by ours."""
     milliseconds = {pytorchs_own: [], ours: []}
-    bf16 = resolve_precision("auto", "cpu") == "bf16-mixed"
     for _ in range(rounds + 1):
         for way, measured in milliseconds.items():
-            with way(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with way():
                 start = time.perf_counter()
-                value = step()
-            value.backward()
-            measured.append((time.perf_counter() - start) * 1e3)
+                step()
+                measured.append((time.perf_counter() - start) * 1e3)
     return min(milliseconds[pytorchs_own][1:]), min(milliseconds[ours][1:])
 
 
-def layer_step(layer: nn.Module, *shape: int) -> Callable[[], Tensor]:
-    """Returns a step of the layer on random features of that shape."""
+def layer_step(layer: nn.Module, bf16: bool, *shape: int) -> Callable[[], Any]:
+    """Returns forward and backward of the layer on random features of that shape."""
     layer.to(memory_format=torch.channels_last)
-    dtype = torch.bfloat16 if resolve_precision("auto", "cpu") == "bf16-mixed" else torch.float32
+    dtype = torch.bfloat16 if bf16 else torch.float32
     features = torch.randn(shape).to(dtype, memory_format=torch.channels_last).requires_grad_()
-    weights = torch.randn(layer(features.float()).shape).to(dtype, memory_format=torch.channels_last)
-    return lambda: (layer(features) * weights).sum()
+    gradient = torch.randn(layer(features.float()).shape).to(dtype, memory_format=torch.channels_last)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = layer(features)
+        torch.autograd.grad(out, [features, *layer.parameters()], gradient)
+
+    return step
 
 
-def network_step(overrides: list[str], batch_size: int, side: int) -> Callable[[], Tensor]:
-    """Returns a step of a network without its optimizer."""
+def network_step(overrides: list[str], bf16: bool, batch_size: int, side: int) -> Callable[[], Any]:
+    """Returns forward, loss and backward of a network."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides)
     network = build_model(config, [0.0] * 3, [1.0] * 3).train().to(memory_format=torch.channels_last)
     image = torch.randint(0, 256, (batch_size, 3, side, side), dtype=torch.uint8)
     mask = torch.randint(0, NUM_CLASSES, (batch_size, side, side))
-    return lambda: F.cross_entropy(network(image).float(), mask)
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = F.cross_entropy(network(image).float(), mask)
+        loss.backward()
+
+    return step
 
 
 def print_row(name: str, times: tuple[float, float], *notes: str) -> None:
@@ -106,25 +117,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=("auto", "32-true", "bf16-mixed"), default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()
     register_resolvers()
-    precision = resolve_precision("auto", "cpu")
+    precision = resolve_precision(arguments.precision, "cpu")
+    bf16 = precision == "bf16-mixed"
     print(f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, {precision}", end=", ")
     print(f"{arguments.threads} thread{'s' * (arguments.threads > 1)}")
 
     print(f"\nSameConv2d, batch of {TINY_BATCH}        theirs     ours    ratio  taken on AVX2")
     for side in (1, 2, 3, 4, 6):
         for channels in (64, 128, 256, 608):
-            step = layer_step(convolution.SameConv2d(channels, channels, 3), TINY_BATCH, channels, side, side)
+            step = layer_step(convolution.SameConv2d(channels, channels, 3), bf16, TINY_BATCH, channels, side, side)
             taken = "yes" if channels >= convolution.CHANNELS_PER_PIXEL * side**2 else "no"
             print_row(f"{side} x {side}, {channels} channels", best_of(arguments.rounds, step), taken)
 
     print(f"\nBatchNorm2d, batch of {BATCH}        theirs     ours    ratio  taken")
-    for channels, side in ((8, 16), (8, 64), (8, 256), (10, 256), (12, 128), (20, 128), (24, 64)):
-        step = layer_step(batch_norm.BatchNorm2d(channels), BATCH, channels, side, side)
-        taken = "yes" if BATCH * channels * side**2 >= batch_norm.LEAST_SIZE else "no"
+    for channels, side in ((8, 16), (8, 64), (8, 256), (10, 256), (12, 128), (16, 128), (20, 128), (24, 64), (31, 64)):
+        step = layer_step(batch_norm.BatchNorm2d(channels), bf16, BATCH, channels, side, side)
+        taken = "yes" if channels != 16 and BATCH * channels * side**2 >= batch_norm.LEAST_SIZE else "no"
         print_row(f"{side} x {side}, {channels} channels", best_of(arguments.rounds, step), taken)
 
     print(f"\nTransposedUpsample, batch of {BATCH} theirs     ours    ratio")
@@ -136,13 +149,13 @@ def main() -> None:
         (64, 32, 64),
         (32, 10, 128),
     ):
-        step = layer_step(TransposedUpsample(channels, width), BATCH, channels, side, side)
+        step = layer_step(TransposedUpsample(channels, width), bf16, BATCH, channels, side, side)
         print_row(f"{side} x {side}, {channels} to {width}", best_of(arguments.rounds, step))
 
     print("\nnetworks                   theirs     ours    ratio")
-    step = network_step(["model=resunet6", "model.width=0.25"], TINY_BATCH, 64)
+    step = network_step(["model=resunet6", "model.width=0.25"], bf16, TINY_BATCH, 64)
     print_row("resunet6, width 0.25", best_of(arguments.rounds, step, as_the_rules_say))
-    step = network_step(["model=unet6"], BATCH, 256)
+    step = network_step(["model=unet6"], bf16, BATCH, 256)
     print_row("unet6", best_of(arguments.rounds, step, as_the_rules_say))
 
 

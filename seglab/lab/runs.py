@@ -89,7 +89,7 @@ class Evaluation:
 
     @property
     def images_with(self) -> list[int]:
-        """In how many images each of the K classes is labelled."""
+        """In how many images each of the K classes is labelled, also of evaluations older than the key of that name."""
         return (self.confusion.sum(2) > 0).sum(0).tolist()
 
     def matrices(self, metric: str) -> np.ndarray | None:

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-CHANNELS = 32  # which PyTorch's kernel takes at once in bf16, 16 in float32; the rest of a width it takes one by one
-LEAST_SIZE = 2**17  # numbers in a batch's map, from which on ours is the faster (benchmarks/layers.py)
+CHANNELS = 32  # which PyTorch's kernel takes at once at most (AVX-512, bf16); the rest of a width it takes one by one
+LEAST_SIZE = 2**17  # numbers in a batch's map, from which on ours is the faster or as fast (benchmarks/layers.py)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` that trains maps of fewer than 32 channels, other than 16, quickly on a CPU.
+    """`nn.BatchNorm2d` that trains maps of fewer than 32 channels quickly on a CPU; of 16 PyTorch's own is as quick.
 
     In channels_last memory several pixels side by side are one pixel of as many times the channels. Their statistics
-    are taken together afterwards: the same sums in another order.
+    are taken together afterwards: the same sums in another order. It can be differentiated once.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -35,9 +35,10 @@ class BatchNorm2d(nn.BatchNorm2d):
     def _fold(self, features: Tensor) -> int:
         """Returns how many pixels become one; 1 where PyTorch's own way is taken."""
         narrow = self.num_features < CHANNELS and self.num_features != CHANNELS // 2
-        whole = all(values is not None for values in (self.weight, self.bias, self.running_mean))
-        on_cpu = features.device.type == "cpu" and features.is_contiguous(memory_format=torch.channels_last)
-        if not (self.training and narrow and features.numel() >= LEAST_SIZE and whole and on_cpu):
+        whole = self.weight is not None and self.bias is not None and self.track_running_stats
+        if not (self.training and narrow and whole and features.numel() >= LEAST_SIZE):
+            return 1
+        if features.device.type != "cpu" or not features.is_contiguous(memory_format=torch.channels_last):
             return 1
         return math.gcd(CHANNELS // math.gcd(self.num_features, CHANNELS), features[:, 0].numel())
 
@@ -78,13 +79,14 @@ class _FoldedBatchNorm(torch.autograd.Function):
         inverse_std = (variance + ctx.eps).rsqrt()
         given = (values.repeat(fold) for values in (weight, mean, variance, mean, inverse_std))
         found = torch.ops.aten.native_batch_norm_backward(
-            _folded(gradient, fold), rows, *given, False, ctx.eps, [True, True, True]
+            _folded(gradient, fold), rows, *given, True, ctx.eps, [True, True, True]
         )
-        weight_gradient, bias_gradient = (values.view(fold, -1).sum(0) for values in found[1:])
-        # The batch's mean and variance depend on the features, too.
+        columns = [values.view(fold, -1) for values in found[1:]]
+        weight_gradient, bias_gradient = totals = [values.sum(0) for values in columns]
+        # What hangs on the batch's mean and variance was taken off by each column's own sums: the rest, to the totals.
         share = -weight * inverse_std / (features.numel() / len(weight))
-        given = (values.repeat(fold) for values in (mean, variance, share * weight_gradient, share * bias_gradient))
-        rows_gradient = found[0].add_(F.batch_norm(rows, *given, eps=ctx.eps))
+        rest = [(share * (total - fold * own)).flatten() for total, own in zip(totals, columns, strict=True)]
+        rows_gradient = found[0].add_(F.batch_norm(rows, mean.repeat(fold), variance.repeat(fold), *rest, eps=ctx.eps))
         features_gradient = rows_gradient.view(features.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
         return features_gradient, weight_gradient, bias_gradient, None, None
 

@@ -57,7 +57,7 @@ class TransposedUpsample(nn.Sequential):
     """ConvTranspose-ReLU whose kernel equals its stride, so that no two input pixels overlap in the output.
 
     Of the usual kernels only this one gives the final network its 28.0 million parameters. On a CPU it trains
-    channels_last maps as one matrix product, from each pixel to the scale x scale pixels that it becomes.
+    channels_last maps in bf16 as one matrix product, from each pixel to the scale x scale pixels that it becomes.
     """
 
     def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
@@ -65,17 +65,19 @@ class TransposedUpsample(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps N x in_channels x H x W to N x out_channels x scale H x scale W."""
-        on_cpu = features.device.type == "cpu" and features.is_contiguous(memory_format=torch.channels_last)
-        return self._matrix_product(features) if self.training and on_cpu else super().forward(features)
+        slow = features.dtype == torch.bfloat16 and features.device.type == "cpu"  # in oneDNN (benchmarks/layers.py)
+        if self.training and slow and features.is_contiguous(memory_format=torch.channels_last):
+            return self._matrix_product(features)
+        return super().forward(features)
 
     def _matrix_product(self, features: Tensor) -> Tensor:
         conv, relu = self
         (scale, _), width = conv.stride, conv.out_channels
         weight = conv.weight.permute(2, 3, 1, 0).flatten(0, 2)
         pixels = relu(F.linear(features.permute(0, 2, 3, 1), weight, conv.bias.repeat(scale**2)))
-        images, height, length, _ = pixels.shape
-        squares = pixels.view(images, height, length, scale, scale, width).transpose(2, 3)
-        return squares.reshape(images, scale * height, scale * length, width).permute(0, 3, 1, 2)
+        n, h, w, _ = pixels.shape
+        squares = pixels.view(n, h, w, scale, scale, width).transpose(2, 3)
+        return squares.reshape(n, scale * h, scale * w, width).permute(0, 3, 1, 2)
 
 
 class PixelShuffleUpsample(nn.Sequential):

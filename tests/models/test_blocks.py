@@ -143,20 +143,33 @@ def test_upsampling_multiplies_the_resolution_and_sets_the_width(upsample, scale
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_transposed_upsampling_trains_channels_last_maps_as_contiguous_ones(scale):
+def test_transposed_upsampling_as_a_matrix_product_has_the_same_values_and_gradients(scale):
     torch.manual_seed(0)
     up = TransposedUpsample(6, 5, scale).double()
-    x = torch.randn(2, 6, 3, 4, dtype=torch.float64, requires_grad=True)
-    expected = nn.Sequential.forward(up, x)
+    x = torch.randn(2, 6, 3, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    found, expected = up._matrix_product(x), up(x)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected)
     weights = torch.randn_like(expected)
-    expected_gradients = torch.autograd.grad((expected * weights).sum(), [x, *up.parameters()])
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        found = up(x.to(memory_format=memory_format))
-        assert found.is_contiguous(memory_format=memory_format)
-        torch.testing.assert_close(found, expected)
-        torch.testing.assert_close(
-            torch.autograd.grad((found * weights).sum(), [x, *up.parameters()]), expected_gradients
-        )
+    gradients, expected_gradients = (
+        torch.autograd.grad((out * weights).sum(), [x, *up.parameters()]) for out in (found, expected)
+    )
+    torch.testing.assert_close(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("training", [True, False])
+def test_transposed_upsampling_is_a_matrix_product_in_bf16_training_alone(dtype, memory_format, training, monkeypatch):
+    taken, product = [], TransposedUpsample._matrix_product
+    monkeypatch.setattr(TransposedUpsample, "_matrix_product", lambda *given: taken.append(given) or product(*given))
+    x = torch.randn(2, 6, 3, 4).to(dtype, memory_format=memory_format)
+    up = TransposedUpsample(6, 5).train(training)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        out = up(x)
+    assert out.dtype == dtype
+    assert bool(taken) == (training and dtype == torch.bfloat16 and memory_format == torch.channels_last)
+    torch.testing.assert_close(out.float(), nn.Sequential.forward(up, x.float()), rtol=0.02, atol=0.02)
 
 
 def test_bilinear_upsampling_keeps_a_flat_area_flat():

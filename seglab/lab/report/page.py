@@ -119,7 +119,6 @@ def render(
         differences=scale(end for difference in differences for end in difference.interval),
         iou=class_iou(comparison.rows, comparison.split),
         images_with=evaluation.images_with,
-        num_images=len(evaluation.names),
         cards=run_cards(comparison),
         unfinished=unfinished,
         data=data,

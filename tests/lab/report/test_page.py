@@ -26,7 +26,7 @@ SIZES = [(40, 60), (330, 200), (24, 24)]
 
 
 def mask_of(size, seed):
-    blocks = np.random.default_rng(seed).integers(0, 3, (6, 6), dtype=np.uint8)
+    blocks = np.random.default_rng(seed).integers(0, 2 if seed == 2 else 3, (6, 6), dtype=np.uint8)  # 2: without roads
     return np.asarray(Image.fromarray(blocks).resize(size[::-1], Image.Resampling.NEAREST))
 
 
@@ -159,10 +159,7 @@ def test_the_page_names_every_figure_of_the_comparison(page, sweep):
         for name in CLASSES:
             mean = np.mean([score.run.evaluation().metrics["iou"][name] for score in row.runs])
             assert f">{percent(mean)}</td>" in heat
-    confusion = comparison.rows[0].runs[0].run.evaluation().confusion
-    for place, name in enumerate(CLASSES):
-        labelled = sum(bool(image[place].any()) for image in confusion)
-        assert labelled == int(re.findall(r"<td>(\d+)</td>", heat)[place]), name
+    assert re.findall(r"<td>(\d+)</td>", heat) == ["3", "3", "2"]  # images with each class
 
 
 def test_unfinished_runs_are_listed_with_their_status(page):
