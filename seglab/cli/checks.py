@@ -101,13 +101,14 @@ def check_without(cfg: DictConfig, overrides: Sequence[str]) -> None:
         return
     part = OmegaConf.to_container(OmegaConf.load(path))
     groups = [key.removeprefix("override /") for entry in part.pop("defaults", []) for key in entry]
+    keys = set(flat(part)) if part else set()
     for key, value in words.items():
-        if any(f"{key}.".startswith(f"{taken}.") for taken in (*groups, *flat(part))):
+        if any(f"{key}.".startswith(f"{taken}.") for taken in (*groups, *keys)):
             raise InputError(f"without={path.stem} takes out what {key}={value} sets: leave one of them out")
     whole = compose("train", [word for word in overrides if not word.startswith("without=")])
     whole.run_dir = cfg.run_dir
     before = resolved(whole)
-    absent = not flat(part).keys() <= flat(before).keys() or config_of_result(before) == config_of_result(resolved(cfg))
+    absent = not keys <= flat(before).keys() or config_of_result(before) == config_of_result(resolved(cfg))
     if path.stem != "nothing" and absent:
         raise InputError(f"without={path.stem} takes nothing out of this config, which has no such part: leave it out")
 
