@@ -163,7 +163,7 @@ def test_what_an_ablation_takes_out_is_there_and_not_set_again(refused):
     assert "without=mix takes out what mix=cutmix sets" in refused("train", *recipe, "without=mix", "mix=cutmix")
     assert "did you mean mix" in refused("train", *recipe, "without=mixx")
     assert "without=mix takes nothing out of this config" in refused("train", "logger=csv", "without=mix")
-    said = refused("train", "experiment=scratch", "logger=csv", "without=pretraining")
+    said = refused("train", "logger=csv", "without=pretraining")
     assert "without=pretraining takes nothing out of this config" in said
 
 

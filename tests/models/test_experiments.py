@@ -31,7 +31,6 @@ LADDER = {
     "phase9": ("resunet6", "five", 256, 50, True, 0.0, 0.0),
     "phase9_1": ("resunet6", "five", 256, 50, True, 0.0, 0.0),
 }
-ABLATION = {"without": "nothing,augment,scale,mix,balance,averaging"}
 SWEEPS = {
     "weight_decay": ("phase5", {"optimizer.weight_decay": "1e-2,1e-3,1e-4,1e-5,1e-6"}),
     "dropout": ("phase5", {"model.dropout": "0.2,0.3,0.4,0.5,0.7"}),
@@ -39,11 +38,8 @@ SWEEPS = {
     "optimizer": ("phase7_4", {"optimizer": "adam,sgd,rmsprop"}),
     "ladder": (None, {"experiment": ",".join(LADDER)}),
     "search_unet6": ("phase7_4", {"search.worker": "range(0,16)"}),
-    "ablation_pretrained": ("pretrained", ABLATION),
-    "ablation_scratch": ("scratch", ABLATION),
+    "ablation_pretrained": ("pretrained", {"without": "nothing,augment,scale,mix,balance,averaging"}),
 }
-RECIPES = ("scratch", "pretrained")
-NOT_PRETRAINED = ("scratch", "pretraining")
 PARTS = {  # the keys that without= changes
     "augment": "augment.transforms.",
     "scale": "data.scale",
@@ -65,7 +61,7 @@ def chosen(config, group):
 
 
 def test_every_experiment_and_sweep_is_held_here():
-    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == {*LADDER, "quickstart", *RECIPES}
+    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == {*LADDER, "quickstart", "pretrained"}
     assert {path.stem for path in (CONF / "sweep").glob("*.yaml")} == set(SWEEPS)
 
 
@@ -115,19 +111,15 @@ def test_sweep_starts_from_its_experiment(name):
     assert {key: values.replace(" ", "") for key, values in config.hydra.sweeper.params.items()} == params
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_an_ablation_takes_out_each_part_of_its_recipe_but_its_pretraining(recipe):
-    parts = ABLATION["without"].split(",")
+def test_an_ablation_takes_out_each_part_of_its_recipe_but_its_pretraining():
+    parts = SWEEPS["ablation_pretrained"][1]["without"].split(",")
     assert set(parts) == {path.stem for path in (CONF / "without").glob("*.yaml")} - {"pretraining"}
-    assert plain(f"experiment={recipe}", "without=nothing") == plain(f"experiment={recipe}")
+    assert plain("experiment=pretrained", "without=nothing") == plain("experiment=pretrained")
 
 
-@pytest.mark.parametrize(
-    ("recipe", "part"), [(recipe, part) for recipe in RECIPES for part in PARTS if (recipe, part) != NOT_PRETRAINED]
-)
-def test_what_is_without_a_part_differs_in_that_part_alone(recipe, part):
-    keys = PARTS[part]
-    whole, without = (flat(plain(f"experiment={recipe}", *words)) for words in ([], [f"without={part}"]))
+@pytest.mark.parametrize(("part", "keys"), PARTS.items())
+def test_what_is_without_a_part_differs_in_that_part_alone(part, keys):
+    whole, without = (flat(plain("experiment=pretrained", *words)) for words in ([], [f"without={part}"]))
     changed = {key for key in whole.keys() | without.keys() if whole.get(key) != without.get(key)}
     assert changed and all(key.startswith(keys) for key in changed)
     assert all(without.get(key) is None for key in changed if part not in ("augment", "pretraining"))
