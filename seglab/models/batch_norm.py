@@ -21,7 +21,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps N x num_features x H x W to the same shape."""
-        fold = self._fold(features)
+        fold = self.fold(features)
         if fold == 1:
             return super().forward(features)
         normalised, mean, variance = _FoldedBatchNorm.apply(features, self.weight, self.bias, self.eps, fold)
@@ -32,8 +32,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / (count - 1)), momentum)
         return normalised
 
-    def _fold(self, features: Tensor) -> int:
-        """Returns how many pixels become one; 1 where PyTorch's own way is taken."""
+    def fold(self, features: Tensor) -> int:
+        """Returns how many pixels of N x num_features x H x W become one; 1 where PyTorch's own way is taken."""
         narrow = self.num_features < CHANNELS and self.num_features != CHANNELS // 2
         whole = self.weight is not None and self.bias is not None and self.track_running_stats
         if not (self.training and narrow and whole and features.numel() >= LEAST_SIZE):
@@ -58,7 +58,7 @@ class _FoldedBatchNorm(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float, fold: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         rows = _folded(features, fold)
-        unused = weight.new_zeros(rows.shape[1])
+        unused = weight.new_zeros(rows.shape[1])  # running statistics, whose precision the batch's take on
         statistics = torch.batch_norm_update_stats(rows, unused, unused.clone(), 0.0)
         means, variances = (values.view(fold, -1) for values in statistics)
         mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)

@@ -34,7 +34,9 @@ def conv_norm(
 ) -> nn.Sequential:
     """Returns Conv or Conv-Norm of the same resolution; the norm's own shift replaces the convolution's bias."""
     conv = SameConv2d(in_channels, out_channels, kernel_size, bias=norm_layer is None)
-    return nn.Sequential(conv, *([] if norm_layer is None else [quick_batch_norm(norm_layer(out_channels))]))
+    if norm_layer is None:
+        return nn.Sequential(conv)
+    return nn.Sequential(conv, quick_batch_norm(norm_layer(out_channels)))
 
 
 class GroupNorm(nn.GroupNorm):
