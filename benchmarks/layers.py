@@ -9,7 +9,9 @@ chooses here; the best of rounds in which the two take turns, and theirs divided
   at AVX2 and the channels are 32 times the pixels or more. That is the rule to check on another processor.
 - BatchNorm2d of a narrow map: PyTorch's against several pixels as one, taken below 32 channels other than 16.
 - TransposedUpsample: oneDNN's transposed convolution against one matrix product.
-- resunet6 at a quarter of its widths on crops of 64 x 64, and unet6 on crops of 256 x 256.
+- DepthwiseConv2d: oneDNN's strided and dilated convolutions of single channels against ours.
+- resunet6 at a quarter of its widths on crops of 64 x 64; unet6, and DeepLabv3+ on a MobileNetV2, on crops of
+  256 x 256.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.models import TransposedUpsample, batch_norm, convolution
+from seglab.models.depthwise import DepthwiseConv2d
 
 NUM_CLASSES = 9
 TINY_BATCH, BATCH = 50, 8
@@ -42,6 +45,7 @@ def pytorchs_own() -> Iterator[None]:
         mock.patch.object(convolution, "SLOW_ON_TINY_MAPS", False),
         mock.patch.object(batch_norm, "LEAST_SIZE", math.inf),
         mock.patch.object(TransposedUpsample, "forward", nn.Sequential.forward),
+        mock.patch.object(DepthwiseConv2d, "forward", nn.Conv2d.forward),
     ):
         yield
 
@@ -147,11 +151,28 @@ def main() -> None:
         step = layer_step(TransposedUpsample(channels, width), bf16, BATCH, channels, side, side)
         print_row(f"{side} x {side}, {channels} to {width}", best_of(arguments.rounds, step))
 
+    print(f"\nDepthwiseConv2d, batch of {BATCH}    theirs     ours    ratio")
+    for channels, side, options in (
+        (144, 64, {"stride": 2, "padding": 1}),
+        (192, 32, {"stride": 2, "padding": 1}),
+        (576, 16, {"stride": 2, "padding": 1}),
+        (960, 16, {"dilation": 2, "padding": "same"}),
+        (320, 16, {"dilation": 6, "padding": "same"}),
+        (320, 16, {"dilation": 12, "padding": "same"}),
+        (320, 16, {"dilation": 18, "padding": "same"}),
+    ):
+        layer = DepthwiseConv2d(channels, channels, 3, groups=channels, bias=False, **options)
+        step = layer_step(layer, bf16, BATCH, channels, side, side)
+        said = "stride 2" if "stride" in options else f"dilation {options['dilation']}"
+        print_row(f"{side} x {side}, {channels}, {said}", best_of(arguments.rounds, step))
+
     print("\nnetworks                   theirs     ours    ratio")
     step = network_step(["model=resunet6", "model.width=0.25"], bf16, TINY_BATCH, 64)
     print_row("resunet6, width 0.25", best_of(arguments.rounds, step, nullcontext))
     step = network_step(["model=unet6"], bf16, BATCH, 256)
     print_row("unet6", best_of(arguments.rounds, step, nullcontext))
+    step = network_step(["model=unet_mobilenetv2", "model/decoder=deeplabv3plus"], bf16, BATCH, 256)
+    print_row("mobilenetv2, deeplabv3+", best_of(arguments.rounds, step, nullcontext))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from seglab.models.blocks import ConvBlock, scale_widths
+from seglab.models.depthwise import DepthwiseConv2d
 from seglab.models.pyramid import PooledContext, pyramid_start, resize
 
 RATES_STRIDE = 16
@@ -21,7 +22,7 @@ class SeparableBlock(nn.Sequential):
         norm_layer: Callable[[int], nn.Module] | None = None,
         rate: int = 1,
     ) -> None:
-        depthwise = nn.Conv2d(
+        depthwise = DepthwiseConv2d(
             in_channels, in_channels, 3, padding="same", dilation=rate, groups=in_channels, bias=False
         )
         super().__init__(depthwise, ConvBlock(in_channels, out_channels, norm_layer=norm_layer, kernel_size=1))

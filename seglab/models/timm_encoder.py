@@ -59,6 +59,8 @@ class TimmEncoder(nn.Module):
         refuse_unknown_name(name)
         from timm.layers import freeze_batch_norm_2d
 
+        from seglab.models.timm_layers import quick_depthwise
+
         backbone = _create(name, weights == HUB, options)
         channels, strides = ([stage[key] for stage in backbone.feature_info] for key in ("num_chs", "reduction"))
         is_plain = len(set(strides)) == 1
@@ -69,6 +71,7 @@ class TimmEncoder(nn.Module):
         self._stages = backbone.prune_intermediate_layers(stages, prune_norm=True)
         if from_file:
             load_backbone(backbone, state, with_classifier, weights)
+        quick_depthwise(backbone)
         self.mean = mean or (expected["mean"] if weights else None)
         self.std = std or (expected["std"] if weights else None)
         self.backbone = freeze_batch_norm_2d(backbone) if freeze_norm else backbone

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from seglab.task import Dice, Lovasz
+from seglab.task.losses.overlap import descending_order
 
 WEIGHTS = [0.5, 2.0, 1.0, 3.0]
 
@@ -61,3 +62,9 @@ def test_lovasz_of_many_pixels_keeps_its_precision():
     single, double = logits.requires_grad_(), logits.detach().double().requires_grad_()
     found, exact = (torch.autograd.grad(Lovasz(9)(part, mask), part)[0].double() for part in (single, double))
     assert (found - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_errors_are_sorted_by_their_size_zeros_of_either_sign_last():
+    errors = torch.tensor([0.0, 0.5, -0.0, 1.0, 0.25, 1.0])
+    assert descending_order(errors).tolist() == [3, 5, 1, 4, 0, 2]
+    assert descending_order(errors.double()).tolist()[2:4] == [1, 4]
