@@ -1,4 +1,4 @@
-"""The layers that train on a CPU in a way of their own, against PyTorch's: one table for each, then two networks.
+"""The layers that train on a CPU in a way of their own, against PyTorch's: one table for each, then networks.
 
     python benchmarks/layers.py [--rounds 5] [--threads 1] [--precision auto]
 
@@ -161,9 +161,9 @@ def main() -> None:
         (320, 16, {"dilation": 12, "padding": "same"}),
         (320, 16, {"dilation": 18, "padding": "same"}),
     ):
-        layer = DepthwiseConv2d(channels, channels, 3, groups=channels, bias=False, **options)
+        layer = DepthwiseConv2d(channels, 3, bias=False, **options)
         step = layer_step(layer, bf16, BATCH, channels, side, side)
-        said = "stride 2" if "stride" in options else f"dilation {options['dilation']}"
+        said = "stride 2" if "stride" in options else f"rate {options['dilation']}"
         print_row(f"{side} x {side}, {channels}, {said}", best_of(arguments.rounds, step))
 
     print("\nnetworks                   theirs     ours    ratio")

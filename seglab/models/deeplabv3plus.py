@@ -22,9 +22,7 @@ class SeparableBlock(nn.Sequential):
         norm_layer: Callable[[int], nn.Module] | None = None,
         rate: int = 1,
     ) -> None:
-        depthwise = DepthwiseConv2d(
-            in_channels, in_channels, 3, padding="same", dilation=rate, groups=in_channels, bias=False
-        )
+        depthwise = DepthwiseConv2d(in_channels, 3, padding="same", dilation=rate, bias=False)
         super().__init__(depthwise, ConvBlock(in_channels, out_channels, norm_layer=norm_layer, kernel_size=1))
 
 

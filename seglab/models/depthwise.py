@@ -10,45 +10,57 @@ from torch.nn import functional as F
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """`nn.Conv2d` with one group for each channel, which trains quickly on a CPU.
+    """A convolution of each channel by itself, which trains quickly on a CPU.
 
-    oneDNN takes ten to a hundred times as long for the gradient of a dilated depthwise convolution, and in bf16 of a
-    strided one, as for the output (benchmarks/layers.py). Hence, on a CPU and while training,
+    oneDNN is many times slower than it could be at the gradient of a dilated depthwise convolution, and under autocast
+    to bf16 at that of a strided one (benchmarks/layers.py). Hence, on a CPU and while training,
 
     - the pixels that a dilated kernel sees together become a map of their own, whose convolution has no dilation, as
       in the first DeepLab (Chen et al. 2017, arXiv:1606.00915);
-    - where such a map would be smaller than three pixels, the kernel's weights multiply shifted maps one by one;
-    - a strided convolution computes in float32.
+    - where such a map would be smaller than three pixels, the kernel's weights multiply shifted maps one by one, which
+      can be differentiated once;
+    - a strided convolution computes in float32 under autocast, and keeps its input in float32 for the backward pass.
 
-    The same sums in another order. Convolutions that change the size by more than their stride are left to oneDNN.
+    The same sums in another order. Left to oneDNN are even kernels, padding other than with zeros, and dilated
+    convolutions that are strided or change the size.
+
+    Args:
+        channels: Width of the input and of the output.
+        kernel_size: Side of the kernel.
+        **options: Passed on to `nn.Conv2d`: `stride`, `padding`, `dilation`, `bias`, `padding_mode`.
     """
 
+    def __init__(self, channels: int, kernel_size: int, **options: Any) -> None:
+        super().__init__(channels, channels, kernel_size, groups=channels, **options)
+
     def forward(self, features: Tensor) -> Tensor:
-        """Maps N x channels x H x W to the same, divided by the stride."""
-        on_cpu = self.training and features.device.type == "cpu"
-        if on_cpu and max(self.stride) > 1 and torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
+        """Maps N x channels x H x W to the same width and the size that `nn.Conv2d` gives."""
+        is_autocast = torch.is_autocast_enabled("cpu")
+        if not self.training or features.device.type != "cpu" or (is_autocast and self.weight.dtype != torch.float32):
+            return super().forward(features)
+        if max(self.stride) > 1 and is_autocast:
             with torch.autocast("cpu", enabled=False):
-                return super().forward(features.float()).to(dtype)
-        if on_cpu and min(self.dilation) > 1 and self._keeps_the_size():
+                return super().forward(features.float()).to(torch.get_autocast_dtype("cpu"))
+        if min(self.dilation) > 1 and self._keeps_the_size():
             return self._dilated(features)
         return super().forward(features)
 
     def _keeps_the_size(self) -> bool:
+        is_plain = max(self.stride) == 1 and self.padding_mode == "zeros" and all(side % 2 for side in self.kernel_size)
         same = tuple(rate * (side // 2) for rate, side in zip(self.dilation, self.kernel_size, strict=True))
-        is_odd = all(side % 2 for side in self.kernel_size)
-        return max(self.stride) == 1 and is_odd and self.padding in ("same", same)
+        return is_plain and self.padding in ("same", same)
 
     def _dilated(self, features: Tensor) -> Tensor:
-        weight = self.weight
-        if torch.is_autocast_enabled("cpu"):
-            features, weight = (values.to(torch.get_autocast_dtype("cpu")) for values in (features, weight))
-        if any(side <= 2 * rate for side, rate in zip(features.shape[-2:], self.dilation, strict=True)):
-            out = _ShiftedSum.apply(features, weight, self.dilation)
-            return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, 1, 1)
-        padding = [side // 2 for side in self.kernel_size]
-        maps = F.conv2d(take_apart(features, *self.dilation), weight, self.bias, padding=padding, groups=self.groups)
-        return put_together(maps, *self.dilation, *features.shape[-2:])
+        if all(side > 2 * rate for side, rate in zip(features.shape[-2:], self.dilation, strict=True)):
+            padding = [side // 2 for side in self.kernel_size]
+            maps = take_apart(features, *self.dilation)
+            maps = F.conv2d(maps, self.weight, self.bias, padding=padding, groups=self.groups)
+            return put_together(maps, *self.dilation, *features.shape[-2:])
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
+        exact = torch.promote_types(features.dtype, torch.float32)
+        pixels = features.permute(0, 2, 3, 1).to(exact)
+        out = _ShiftedSum.apply(pixels, self.weight.to(exact), self.dilation)
+        return (out if self.bias is None else out + self.bias).to(dtype).permute(0, 3, 1, 2)
 
 
 def take_apart(features: Tensor, rows: int, columns: int) -> Tensor:
@@ -63,45 +75,41 @@ def take_apart(features: Tensor, rows: int, columns: int) -> Tensor:
         (N rows columns) x C x ceil(H / rows) x ceil(W / columns), zero where there is no pixel, in channels_last.
     """
     height, width = features.shape[-2:]
-    pixels = F.pad(features.permute(0, 2, 3, 1), (0, 0, 0, -width % columns, 0, -height % rows))
+    pixels = features.permute(0, 2, 3, 1)
+    if height % rows or width % columns:
+        pixels = F.pad(pixels, (0, 0, 0, -width % columns, 0, -height % rows))
     maps = pixels.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).permute(0, 2, 4, 1, 3, 5)
     return maps.flatten(0, 2).permute(0, 3, 1, 2)
 
 
 def put_together(maps: Tensor, rows: int, columns: int, height: int, width: int) -> Tensor:
-    """Returns N x C x height x width from what `take_apart` made of it."""
+    """Returns N x C x height x width, in channels_last, from what `take_apart` made of it."""
     pixels = maps.permute(0, 2, 3, 1).unflatten(0, (-1, rows, columns)).permute(0, 3, 1, 4, 2, 5)
-    return pixels.flatten(3, 4).flatten(1, 2)[:, :height, :width].permute(0, 3, 1, 2)
+    whole = pixels.flatten(3, 4).flatten(1, 2)[:, :height, :width]
+    return whole.contiguous().permute(0, 3, 1, 2)
 
 
 class _ShiftedSum(torch.autograd.Function):
-    """Maps features and weight to their dilated depthwise convolution, in float32; it can be differentiated once."""
+    """Maps pixels N x H x W x C and a weight C x 1 x k x l to their dilated convolution that keeps the size."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(features, weight)
+    def forward(ctx: Any, pixels: Tensor, weight: Tensor, dilation: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(pixels, weight)
         ctx.dilation = dilation
-        pixels, taps = _in_float32(features), weight.float()
-        out = torch.zeros_like(pixels)
+        out = torch.zeros_like(pixels, memory_format=torch.contiguous_format)
         for tap, seen, shown in _windows(weight, dilation, pixels):
-            out[shown].addcmul_(pixels[seen], taps[:, 0, *tap])
-        return out.to(features.dtype).permute(0, 3, 1, 2)
+            out[shown].addcmul_(pixels[seen], weight[:, 0, *tap])
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight = ctx.saved_tensors
-        pixels, gradients, taps = _in_float32(features), _in_float32(gradient), weight.float()
-        pixels_gradient, weight_gradient = torch.zeros_like(pixels), torch.zeros_like(taps)
+        pixels, weight = ctx.saved_tensors
+        pixels_gradient, weight_gradient = torch.zeros_like(pixels), torch.zeros_like(weight)
         for tap, seen, shown in _windows(weight, ctx.dilation, pixels):
-            pixels_gradient[seen].addcmul_(gradients[shown], taps[:, 0, *tap])
-            weight_gradient[:, 0, *tap] = (pixels[seen] * gradients[shown]).sum((0, 1, 2))
-        return pixels_gradient.to(features.dtype).permute(0, 3, 1, 2), weight_gradient.to(weight.dtype), None
-
-
-def _in_float32(features: Tensor) -> Tensor:
-    """Returns N x C x H x W as N x H x W x C of float32."""
-    return features.permute(0, 2, 3, 1).float().contiguous()
+            pixels_gradient[seen].addcmul_(gradient[shown], weight[:, 0, *tap])
+            weight_gradient[:, 0, *tap] = (pixels[seen] * gradient[shown]).sum((0, 1, 2))
+        return pixels_gradient, weight_gradient, None
 
 
 def _windows(
@@ -119,6 +127,6 @@ def _windows(
 
 def _shifted(offset: int, length: int) -> tuple[slice, slice]:
     """Returns the part of a side that lies within it after a shift, and where that part comes to lie."""
-    least, most = min(max(-offset, 0), length), max(length - max(offset, 0), 0)
-    shown = slice(least, max(least, most))
-    return slice(shown.start + offset, shown.stop + offset) if shown.start < shown.stop else slice(0, 0), shown
+    least = min(max(-offset, 0), length)
+    most = max(length - max(offset, 0), least)
+    return slice(least + offset, most + offset), slice(least, most)

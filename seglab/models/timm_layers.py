@@ -7,14 +7,11 @@ from seglab.models.depthwise import DepthwiseConv2d
 
 
 class DepthwiseConv2dSame(DepthwiseConv2d, Conv2dSame):
-    """timm's convolution with TensorFlow's padding, as one of ours."""
-
-    def _keeps_the_size(self) -> bool:
-        return max(self.stride) == 1 and all(side % 2 for side in self.kernel_size)
+    """timm's strided convolution with TensorFlow's padding, as one of ours."""
 
 
 def quick_depthwise(backbone: nn.Module) -> None:
-    """Makes every depthwise convolution of a backbone one of ours."""
+    """Makes every plain depthwise convolution of a backbone one of ours."""
     ours = {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
     for layer in backbone.modules():
         if type(layer) in ours and 1 < layer.groups == layer.in_channels == layer.out_channels:

@@ -72,7 +72,7 @@ def steps_of_errors(errors: Tensor, target: Tensor) -> Tensor:
 def descending_order(values: Tensor) -> Tensor:
     """Returns the places, int64 (n,), of the values (n,), none below 0, from the largest to the least."""
     if values.device.type == "cpu" and values.dtype == torch.float32:
-        # As integers, whose order is that of floats of 0 or more: PyTorch sorts those by digits, ten times as fast.
+        # As integers, whose order is that of floats of 0 or more: PyTorch sorts those by digits, many times as fast.
         return (torch.iinfo(torch.int32).max - values.abs().view(torch.int32)).argsort(stable=True)
     return values.argsort(descending=True)
 

@@ -64,7 +64,11 @@ def test_lovasz_of_many_pixels_keeps_its_precision():
     assert (found - exact).norm() < 1e-5 * exact.norm()
 
 
-def test_errors_are_sorted_by_their_size_zeros_of_either_sign_last():
-    errors = torch.tensor([0.0, 0.5, -0.0, 1.0, 0.25, 1.0])
-    assert descending_order(errors).tolist() == [3, 5, 1, 4, 0, 2]
-    assert descending_order(errors.double()).tolist()[2:4] == [1, 4]
+@pytest.mark.parametrize("count", [6, 2**17])  # few, and so many that they are sorted by digits
+def test_errors_are_sorted_by_their_size_zeros_of_either_sign_last(count):
+    generator = torch.Generator().manual_seed(0)
+    kinds = torch.tensor([0.0, 0.5, -0.0, 1.0, 0.25, 1.0])
+    errors = torch.cat([kinds, torch.rand(count, generator=generator)])[:count]
+    expected = torch.from_numpy(np.argsort(-errors.numpy(), kind="stable"))
+    assert torch.equal(descending_order(errors), expected)
+    assert torch.equal(errors[descending_order(errors.double())], errors[expected])
