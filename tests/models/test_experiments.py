@@ -38,13 +38,15 @@ SWEEPS = {
     "optimizer": ("phase7_4", {"optimizer": "adam,sgd,rmsprop"}),
     "ladder": (None, {"experiment": ",".join(LADDER)}),
     "search_unet6": ("phase7_4", {"search.worker": "range(0,16)"}),
-    "ablation_pretrained": ("pretrained", {"without": "nothing,augment,scale,mix,balance,averaging"}),
+    "ablation_pretrained": ("pretrained", {"without": "nothing,augment,scale,mix,balance,lovasz,output_stride,averaging"}),
 }
 PARTS = {  # the keys that without= changes
     "augment": "augment.transforms.",
     "scale": "data.scale",
     "mix": "mix",
     "balance": "data.repeat_threshold",
+    "lovasz": "loss.",
+    "output_stride": "model.encoder.output_stride",
     "averaging": "averaging",
     "pretraining": ("model.encoder.", "model.fine_tuning."),
 }
@@ -122,7 +124,7 @@ def test_what_is_without_a_part_differs_in_that_part_alone(part, keys):
     whole, without = (flat(plain("experiment=pretrained", *words)) for words in ([], [f"without={part}"]))
     changed = {key for key in whole.keys() | without.keys() if whole.get(key) != without.get(key)}
     assert changed and all(key.startswith(keys) for key in changed)
-    assert all(without.get(key) is None for key in changed if part not in ("augment", "pretraining"))
+    assert all(without.get(key) is None for key in changed if part in ("scale", "mix", "balance", "averaging"))
 
 
 def plain(*overrides):
