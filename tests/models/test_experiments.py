@@ -38,7 +38,10 @@ SWEEPS = {
     "optimizer": ("phase7_4", {"optimizer": "adam,sgd,rmsprop"}),
     "ladder": (None, {"experiment": ",".join(LADDER)}),
     "search_unet6": ("phase7_4", {"search.worker": "range(0,16)"}),
-    "ablation_pretrained": ("pretrained", {"without": "nothing,augment,scale,mix,balance,lovasz,output_stride,averaging"}),
+    "ablation_pretrained": (
+        "pretrained",
+        {"without": "nothing,augment,scale,mix,balance,lovasz,output_stride,averaging"},
+    ),
 }
 PARTS = {  # the keys that without= changes
     "augment": "augment.transforms.",
