@@ -110,7 +110,7 @@ def test_a_job_that_raises_dies_hangs_or_finds_the_disk_full_leaves_the_others_a
     }
     assert all(table[run.name].startswith("finished: test mIoU") for run in (raises, good))
     before = again.stderr.split("what became")[0]
-    assert "start again (failed)" in before and "skip (finished" in before
+    assert "start again (failed)" in before and "skip (finished)" in before
     assert (sweep / "aside" / "seed=3-1" / "output.log").exists()  # what had failed is kept
 
 
