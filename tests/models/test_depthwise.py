@@ -122,7 +122,7 @@ def test_other_types_of_weights_under_autocast_are_as_pytorch_takes_them():
         torch.testing.assert_close(found, expected)
 
 
-def test_only_what_needs_a_gradient_gets_one():
+def test_it_trains_on_frozen_features_and_with_a_frozen_weight():
     for side in (4, 9):
         ours, theirs = pair(dilation=3, padding="same")
         features = torch.randn(2, 6, side, side)
