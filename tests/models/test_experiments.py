@@ -42,7 +42,10 @@ SWEEPS = {
         "pretrained",
         {"without": "nothing,augment,scale,mix,balance,lovasz,output_stride,averaging"},
     ),
+    "ablation_scratch": ("scratch", {"without": "nothing,augment,scale,mix,balance,lovasz,averaging"}),
 }
+RECIPES = ("pretrained", "scratch")
+OF_PRETRAINED_ALONE = {"output_stride", "pretraining"}
 PARTS = {  # the keys that without= changes
     "augment": "augment.transforms.",
     "scale": "data.scale",
@@ -66,7 +69,7 @@ def chosen(config, group):
 
 
 def test_every_experiment_and_sweep_is_held_here():
-    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == {*LADDER, "quickstart", "pretrained"}
+    assert {path.stem for path in (CONF / "experiment").glob("*.yaml")} == {*LADDER, "quickstart", *RECIPES}
     assert {path.stem for path in (CONF / "sweep").glob("*.yaml")} == set(SWEEPS)
 
 
@@ -116,17 +119,21 @@ def test_sweep_starts_from_its_experiment(name):
     assert {key: values.replace(" ", "") for key, values in config.hydra.sweeper.params.items()} == params
 
 
-def test_an_ablation_takes_out_each_part_of_its_recipe_but_its_pretraining():
-    parts = SWEEPS["ablation_pretrained"][1]["without"].split(",")
-    assert set(parts) == {path.stem for path in (CONF / "without").glob("*.yaml")} - {"pretraining"}
-    assert plain("experiment=pretrained", "without=nothing") == plain("experiment=pretrained")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_ablation_takes_out_each_part_of_its_recipe_but_its_pretraining(recipe):
+    parts = {path.stem for path in (CONF / "without").glob("*.yaml")} - {"pretraining"}
+    parts -= OF_PRETRAINED_ALONE if recipe == "scratch" else set()
+    assert set(SWEEPS[f"ablation_{recipe}"][1]["without"].split(",")) == parts
+    assert plain(f"experiment={recipe}", "without=nothing") == plain(f"experiment={recipe}")
 
 
-@pytest.mark.parametrize(("part", "keys"), PARTS.items())
-def test_what_is_without_a_part_differs_in_that_part_alone(part, keys):
-    whole, without = (flat(plain("experiment=pretrained", *words)) for words in ([], [f"without={part}"]))
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_without_a_part_differs_in_that_part_alone(recipe, part):
+    whole, without = (flat(plain(f"experiment={recipe}", *words)) for words in ([], [f"without={part}"]))
     changed = {key for key in whole.keys() | without.keys() if whole.get(key) != without.get(key)}
-    assert changed and all(key.startswith(keys) for key in changed)
+    assert all(key.startswith(PARTS[part]) for key in changed)
+    assert bool(changed) == (recipe == "pretrained" or part not in OF_PRETRAINED_ALONE)
     assert all(without.get(key) is None for key in changed if part in ("scale", "mix", "balance", "averaging"))
 
 
