@@ -14,26 +14,27 @@ from seglab.errors import InputError
 from seglab.lab.runs import config_of_result, flat
 
 _OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
+_FREE_TO_RESUME = (  # keys that a run may go on with other values of
+    *("max_images.", "trainer.max_epochs.", "callbacks."),
+    *(f"trainer.{key}." for key in ("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic")),
+    *(f"trainer.{key}." for key in ("check_val_every_n_epoch", "log_every_n_steps", "num_sanity_val_steps")),
+)
 LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_second", "val/loss", "val/miou")
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Refuses a monitor that nobody logs, a validation or test that is switched off, and a folder of another run.
+    """Refuses a training, validation or test that is switched off, and a folder of another run.
 
-    With these goes what `check_steps` and `check_encoder` refuse.
+    With these goes what `check_callbacks`, `check_epochs`, `check_steps`, `check_encoder` and `check_resumed` refuse.
 
     Raises:
         InputError: The first of these.
     """
-    logged = [*LOGGED, *(f"val/iou/{name}" for name in cfg.data.class_names)]
-    monitors = {f"callbacks.{name}.monitor": node.get("monitor") for name, node in cfg.callbacks.items() if node}
-    monitors["scheduler.monitor"] = cfg.scheduler.get("monitor")
-    for key, monitor in monitors.items():
-        if monitor is not None and monitor not in logged:
-            near = difflib.get_close_matches(monitor, logged, n=1, cutoff=0)
-            raise InputError(f"{key}={monitor} is never logged: did you mean {near[0]}? Logged are {', '.join(logged)}")
+    check_callbacks(cfg)
     if cfg.max_images is not None and not (isinstance(cfg.max_images, int) and cfg.max_images > 0):
         raise InputError(f"max_images={cfg.max_images}: give a number of images over 0, or null for trainer.max_epochs")
+    if cfg.trainer.limit_train_batches == 0:
+        raise InputError("trainer.limit_train_batches=0 leaves nothing to train on: give 1 or more")
     if cfg.trainer.limit_val_batches == 0:
         raise InputError(
             "trainer.limit_val_batches=0 leaves no validation to choose the best checkpoint by: give 1 or more"
@@ -44,19 +45,90 @@ def check_config(cfg: DictConfig) -> None:
         value = cfg.trainer[key]
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
             raise InputError(f"trainer.{key}={value}: give a whole number of at least 1")
-    epochs, every = cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
-    if epochs < every:
-        raise InputError(
-            f"trainer.check_val_every_n_epoch={every} is over trainer.max_epochs={epochs}: no epoch would be validated"
-        )
+    if cfg.max_images is None:
+        check_epochs(cfg, "trainer.max_epochs")
     check_steps(cfg)
     check_encoder(cfg)
-    if cfg.resume is not None and network_of(load_config(Path(cfg.resume))) != network_of(cfg):
-        raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
+    if cfg.resume is not None:
+        check_resumed(cfg)
     if cfg.resume is None and (Path(cfg.run_dir) / "checkpoints").exists():
         raise InputError(
             f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"
         )
+
+
+def check_callbacks(cfg: DictConfig) -> None:
+    """Refuses a callback that a run cannot do without, a monitor that nobody logs, and one watched the wrong way.
+
+    Raises:
+        InputError: The first of these.
+    """
+    for name in ("best", "table", "throughput"):
+        if cfg.callbacks.get(name) is None:
+            raise InputError(f"callbacks.{name}=null: a run's record is made of it; leave the key out")
+    logged = [*LOGGED, *(f"val/iou/{name}" for name in cfg.data.class_names)]
+    watching = {f"callbacks.{name}": node for name, node in cfg.callbacks.items() if node} | {
+        "scheduler": cfg.scheduler
+    }
+    for key, node in watching.items():
+        monitor = node.get("monitor")
+        if monitor is None:
+            continue
+        if monitor not in logged:
+            near = difflib.get_close_matches(monitor, logged, n=1, cutoff=0)
+            raise InputError(
+                f"{key}.monitor={monitor} is never logged: did you mean {near[0]}? Logged are {', '.join(logged)}"
+            )
+        if key == "callbacks.best" and not monitor.startswith("val/"):
+            raise InputError(f"{key}.monitor={monitor}: the best epoch is one of validation; give val/miou or val/loss")
+        mode = "min" if monitor.endswith("/loss") else "max" if "iou" in monitor else None
+        if mode and node.get("mode", mode) != mode:
+            raise InputError(
+                f"{key}.monitor={monitor} with mode={node.mode} takes the worst for the best: add {key}.mode={mode}"
+            )
+
+
+def check_epochs(cfg: DictConfig, key: str) -> None:
+    """Refuses a run that ends before its first validation.
+
+    Args:
+        cfg: The composed config.
+        key: What says how many epochs there are.
+
+    Raises:
+        InputError: It does.
+    """
+    epochs, every = cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
+    if epochs < every:
+        given = cfg.max_images if key == "max_images" else epochs
+        raise InputError(
+            f"trainer.check_val_every_n_epoch={every}, but {key}={given} makes {epochs} epochs: none would be validated"
+        )
+
+
+def check_resumed(cfg: DictConfig) -> None:
+    """Refuses to go on with a run by another config than its own, but for its length, machine and what watches it.
+
+    A checkpoint brings the optimizer's own values, and a run is compared by its config: another learning rate, loss or
+    dataset in the middle would count for the whole. An average of weights may be added to a run without one.
+
+    Raises:
+        InputError: Naming the keys that differ, or what the checkpoints are of.
+    """
+    before = load_config(Path(cfg.resume))
+    if network_of(before) != network_of(cfg):
+        raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
+    if before.get("averaging") and (cfg.get("averaging") or {}).get("_target_") != before.averaging["_target_"]:
+        raise InputError(f"resume={cfg.resume}: its checkpoints hold an average of weights; leave out averaging=")
+    # what follows from another key, such as a schedule's length, does not count beside it: references stay as they are
+    configs = map(OmegaConf.to_container, (before, cfg))
+    own, given = (flat(config_of_result(config) | {"seed": config["seed"]}) for config in configs)
+    differing = [key for key in {**own, **given} if own.get(key) != given.get(key)]
+    free = (*_FREE_TO_RESUME, *(() if before.get("averaging") else ("averaging.",)))
+    if keys := [key for key in differing if not f"{key}.".startswith(free)]:
+        said = ", ".join(f"{key}={given.get(key)} (was {own.get(key)})" for key in keys[:5])
+        said += " ..." if len(keys) > 5 else ""
+        raise InputError(f"resume={cfg.resume}: {said} cannot change within a run: leave it out, or start a new run")
 
 
 def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -119,17 +191,14 @@ def is_number(value: Any) -> bool:
 
 
 def check_steps(cfg: DictConfig) -> None:
-    """Refuses gradients that are clipped to nothing, and a run that goes on without its average of weights.
+    """Refuses gradients that are clipped to nothing.
 
     Raises:
-        InputError: The first of these.
+        InputError: Naming the key.
     """
     clip = cfg.trainer.gradient_clip_val
     if clip is not None and not (is_number(clip) and clip > 0):
         raise InputError(f"trainer.gradient_clip_val={clip}: give the largest norm of a gradient, above 0, or null")
-    before = None if cfg.resume is None else load_config(Path(cfg.resume)).get("averaging")
-    if before is not None and (cfg.get("averaging") or {}).get("_target_") != before["_target_"]:
-        raise InputError(f"resume={cfg.resume}: its checkpoints hold an average of weights; leave out averaging=")
 
 
 def check_encoder(cfg: DictConfig) -> None:

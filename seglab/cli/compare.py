@@ -43,7 +43,7 @@ def parser() -> CommandParser:
     made.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, a folder of "
                       "runs, or an evaluation of a run such as RUN/evaluation/test-flip")  # fmt: skip
     made.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a label "
-                      "of the table; the first configuration by default")  # fmt: skip
+                      "of the table; the first by default, of a sweep its first job's")  # fmt: skip
     made.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS, "
                       "and of boundaries boundary_miou or boundary_iou/CLASS")  # fmt: skip
     made.add_argument("--split", default="test", help="name of the evaluation, test by default")

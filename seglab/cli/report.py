@@ -31,7 +31,7 @@ def parser() -> CommandParser:
                       "evaluation of a run such as RUN/evaluation/test-flip")  # fmt: skip
     made.add_argument("-o", "--out", type=Path, default=Path("report.html"), help="file to write (report.html)")
     made.add_argument("--baseline", metavar="RUN", help="what the others are held against: a run folder or a "
-                      "label; the first configuration by default")  # fmt: skip
+                      "label; the first by default, of a sweep its first job's")  # fmt: skip
     made.add_argument("--metric", default="miou", help="as of `seglab compare`; miou by default")
     made.add_argument("--split", default="test", help="evaluation to compare (test)")
     made.add_argument("--title", help="of the page; the names of the folders by default")

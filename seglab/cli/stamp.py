@@ -5,6 +5,7 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,16 @@ PACKAGES = (
 _HERE = Path(__file__).parent
 
 
-def stamp(cfg: DictConfig) -> dict[str, Any]:
-    """Returns what summary.json says of a run before it starts."""
-    hydra = HydraConfig.get()
-    choices = {key: value for key, value in hydra.runtime.choices.items() if not key.startswith("hydra/")}
-    overrides = list(hydra.overrides.task)
+def stamp(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns what summary.json says of a run before it starts, with the words of its command line."""
+    choices = HydraConfig.get().runtime.choices
+    choices = {key: value for key, value in choices.items() if not key.startswith("hydra/")}
     return {
         "seed": cfg.seed,
         "protocol": cfg.protocol,
         "config_hash": config_hash(resolved(cfg)),
         "choices": choices,
-        "overrides": overrides,
+        "overrides": list(overrides),
         "command": " ".join(["python train.py", *map(shlex.quote, overrides)]),
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version()} | versions(),

@@ -16,7 +16,8 @@ DESCRIPTION = """\
 Measures the training images of a dataset: mean and standard deviation of the channels, and for each class its
 area in pixels, its share of the labelled area, and the inverse-area weight, total labelled area / area.
 These are the very figures that training normalises with (data.normalize) and weights the loss with
-(loss=weighted_cross_entropy). Pixels that are never scored, like boundaries, have no area."""
+(loss=weighted_cross_entropy). Pixels that are never scored, like boundaries, have no area.
+And it counts the images of each split that have the class: mIoU counts a class of two images like any other."""
 KEY_CROP = """\
   data.crop=random|center|five   random, the default, measures whole images, the others their windows
 """
@@ -47,10 +48,12 @@ def measure(cfg: DictConfig, datamodule: "SegmentationDataModule") -> dict[str, 
         InputError: A file of the dataset is at fault.
     """
     from seglab.data.crops import windows_per_image
+    from seglab.data.source import SPLITS
 
     statistics = datamodule.statistics
     images, total = len(datamodule.source.names("train")), sum(statistics.areas.values())
     weights = statistics.inverse_area_weights()
+    images_with = {split: datamodule.images_with(split) for split in SPLITS}
     return {
         "dataset": cfg.data.name,
         "root": cfg.data.get("root"),
@@ -63,8 +66,14 @@ def measure(cfg: DictConfig, datamodule: "SegmentationDataModule") -> dict[str, 
         "mean": list(statistics.mean),
         "std": list(statistics.std),
         "labelled_area": total,
+        "images_of": {split: len(datamodule.source.names(split)) for split in SPLITS},
         "classes": {
-            name: {"area": area, "share": area / total if total else 0.0, "weight": weight}
+            name: {
+                "area": area,
+                "share": area / total if total else 0.0,
+                "weight": weight,
+                "images": {split: images_with[split][name] for split in SPLITS},
+            }
             for (name, area), weight in zip(statistics.areas.items(), weights, strict=True)
         },
     }
@@ -77,16 +86,18 @@ def print_figures(figures: dict[str, Any]) -> None:
     from rich.table import Table
 
     channels = Table("", "red", "green", "blue", title="channels, in 0..1")
-    classes = Table("class", "area (pixels)", "share", "weight", title="classes, of the labelled area")
+    title = "classes: labelled area in train, and images that have them"
+    classes = Table("class", "area (pixels)", "share", "weight", *figures["images_of"], title=title)
     for table in (channels, classes):
         for column in table.columns[1:]:
             column.justify = "right"
     for key in ("mean", "std"):
         channels.add_row(key, *(f"{value:.5f}" for value in figures[key]))
     for name, row in figures["classes"].items():
-        classes.add_row(escape(name), f"{row['area']}", f"{row['share']:.3%}", f"{row['weight']:.4g}")
+        shown = [f"{row['area']}", f"{row['share']:.3%}", f"{row['weight']:.4g}", *map(str, row["images"].values())]
+        classes.add_row(escape(name), *shown)
     classes.add_section()
-    classes.add_row("all", f"{figures['labelled_area']}", "", "")
+    classes.add_row("all", f"{figures['labelled_area']}", "", "", *map(str, figures["images_of"].values()))
     console = Console(file=sys.stdout)
     console.print(described(figures), markup=False, highlight=False, soft_wrap=True)
     console.print(channels)

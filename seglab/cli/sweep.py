@@ -25,9 +25,8 @@ from seglab.cli.run_folder import has_checkpoint, read_summary, resolved, shown
 from seglab.cli.stamp import git_commit
 from seglab.cli.sweep_job import slot, start_words
 from seglab.cli.sweep_progress import SweepProgress
-from seglab.lab.runs import config_hash
+from seglab.lab.runs import PLAN, config_hash
 
-PLAN = "sweep.json"
 SKIP, RESUME, START, AGAIN, LEAVE = "skip", "resume", "start", "start again", "leave"
 _MEANING = {SKIP: "finished", RESUME: "was cut", START: "new", AGAIN: "failed", LEAVE: "runs in another process"}
 

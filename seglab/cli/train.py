@@ -6,16 +6,17 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.command_line import quoted
 from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
@@ -33,8 +34,12 @@ from seglab.cli.stamp import git_diff, stamp
 from seglab.cli.sweep import SweepCallback, run_planned_job
 from seglab.errors import InputError
 
+if TYPE_CHECKING:
+    from seglab.data import SegmentationDataModule
+
 log = logging.getLogger(__name__)
 
+MANY_IMAGES_OF_A_CLASS = 5
 IS_FIRST_PROCESS = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
@@ -82,7 +87,7 @@ def train(cfg: DictConfig) -> None:
     if not IS_FIRST_PROCESS:
         return fit_and_test(cfg, run)
     if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
-        cfg.data.root = str(Path(cfg.data.root).resolve())  # the run folder is read from anywhere
+        cfg.data.root = str(Path(cfg.data.root).resolve())
     check_without(cfg, overrides)
     check_numbers(cfg, overrides)
     check_config(cfg)
@@ -90,23 +95,41 @@ def train(cfg: DictConfig) -> None:
     with lock(run) as free:
         if not free:
             raise InputError(f"{run} is being trained by another process: wait for it, or give another hydra.run.dir")
+        overrides = words_of_run(cfg, overrides)
         save_config(cfg, overrides, run)
         if diff := git_diff():
             (run / "git.diff").write_text(diff + "\n", encoding="utf-8")
-        write_summary(run, {"status": "running", "error": None} | stamp(cfg))
-        with recorded_ending(run):
-            fit_and_test(cfg, run)
+        write_summary(run, {"status": "running", "error": None} | stamp(cfg, overrides))
+        with recorded_ending(run) as note_seconds:
+            fit_and_test(cfg, run, note_seconds)
+
+
+def words_of_run(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Returns the words that make a run anew, from any folder, however often it was cut and resumed."""
+    words = {word.split("=", 1)[0].lstrip("+"): word for word in overrides}
+    words.pop("resume", None)
+    if "data.root" in words:
+        words["data.root"] = f"data.root={quoted(cfg.data.root)}"
+    return list(words.values())
 
 
 @contextmanager
-def recorded_ending(run: Path) -> Iterator[None]:
-    """Writes to the summary how the block ended, and the seconds it took, those of earlier parts of the run added."""
+def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
+    """Writes to the summary how the block ended, and the seconds it took, those of earlier parts of the run added.
+
+    Yields:
+        What writes the seconds so far: of a part that is killed, those until then count.
+    """
     start = time.time() - read_summary(run).get("seconds", 0)
+
+    def note_seconds(ending: dict[str, Any] | None = None) -> None:
+        write_summary(run, (ending or {}) | {"seconds": round(time.time() - start, 1)})
+
     ending = {"status": "failed"}
     try:
-        yield
+        yield note_seconds
         ending = {"status": "finished"}
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         ending = {"status": "interrupted"}
         log.warning("cut: go on with python train.py resume=%s", shown(run))
         raise
@@ -114,23 +137,30 @@ def recorded_ending(run: Path) -> Iterator[None]:
         ending["error"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        write_summary(run, ending | {"seconds": round(time.time() - start, 1)})
+        note_seconds(ending)
 
 
 class Interrupted(SystemExit):
     """The run was cut by Ctrl-C or SIGTERM; `code` is the exit status that says so."""
 
 
-def fit_and_test(cfg: DictConfig, run: Path) -> None:
+def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | None = None) -> None:
     """Fits, tests and reports.
 
+    Args:
+        cfg: The composed config.
+        run: The run's folder.
+        note_seconds: Called at the end of each epoch.
+
     Raises:
-        Interrupted: The fit was cut.
+        InputError: A mistake that shows with the dataset or the network alone.
+        Interrupted: The fit or the test was cut.
     """
     import_torchmetrics()
     import pytorch_lightning as pl
 
     from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer, class_weights
+    from seglab.cli.checks import check_epochs
     from seglab.cli.loggers import build_loggers, closed_wandb
 
     quiet()
@@ -140,23 +170,37 @@ def fit_and_test(cfg: DictConfig, run: Path) -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.max_images is not None:
         cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
+        check_epochs(cfg, "max_images")
     if IS_FIRST_PROCESS:
         fingerprint = datamodule.source.content_digest()
+        if cfg.resume is not None and read_summary(run).get("data_fingerprint") not in (None, fingerprint):
+            raise InputError(f"resume={cfg.resume}: the dataset has changed since the run began: start a new run")
         write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
+        warn_of_rare_classes(datamodule)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if cfg.data.normalize:
         mean, std = datamodule.statistics.mean, datamodule.statistics.std
     task = build_task(cfg, mean, std, class_weights(cfg, datamodule))
     with closed_wandb():
         trainer = build_trainer(cfg, build_callbacks(cfg), build_loggers(cfg) if IS_FIRST_PROCESS else [])
+        if note_seconds is not None:
+            trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_epoch_end=lambda *_: note_seconds()))
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=last_checkpoint(cfg.resume), weights_only=True)
+            summary = report(cfg, run, trainer, task, datamodule)
         except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
             raise Interrupted(143 if trainer.received_sigterm else 130) from None
-        summary = report(cfg, run, trainer, task, datamodule)
     if IS_FIRST_PROCESS:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
         log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])
+
+
+def warn_of_rare_classes(datamodule: "SegmentationDataModule") -> None:
+    """Says which classes so few images of val or test have that the split's mIoU hangs on these."""
+    for split in ("val", "test"):
+        counts = datamodule.images_with(split)
+        if rare := [f"{name} ({count})" for name, count in counts.items() if count < MANY_IMAGES_OF_A_CLASS]:
+            log.warning("%s: few images have %s, and mIoU counts all classes alike", split, ", ".join(rare))
 
 
 def quiet() -> None:
@@ -188,20 +232,30 @@ def last_checkpoint(resume: str | None) -> Path | None:
 
 
 def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
-    """Tests the best checkpoint; returns what it adds to the summary."""
+    """Tests the best checkpoint; returns what it adds to the summary, nothing but in the first process.
+
+    Raises:
+        InputError: The training ended before an epoch was validated.
+    """
     import torch
 
+    from seglab.lab.runs import read_run
     from seglab.models import forward_flops
     from seglab.task import EvaluationWriter, Throughput, peak_memory
 
     best = next(callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
     throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
+    if not best.best_model_path:
+        raise InputError(f"{run}: the training ended before an epoch was validated, so there is nothing to test")
     writer = EvaluationWriter(run / "evaluation" / "test", "test", cfg.protocol, overlays=False)
     trainer.callbacks.append(writer)
     trainer.test(task, datamodule.eval_dataloader("test"), best.best_model_path, verbose=False, weights_only=True)
+    if not trainer.is_global_zero:
+        return {}
+    best_epoch = load_checkpoint(Path(best.best_model_path))["epoch"]
     summary = {
-        "best_epoch": load_checkpoint(Path(best.best_model_path))["epoch"] + 1,
-        "best_val_miou": float(best.best_model_score),
+        "best_epoch": best_epoch + 1,
+        "best_val_miou": next(row["val/miou"] for row in read_run(run).history if row["epoch"] == best_epoch),
         "test_miou": writer.result["miou"],
         "protocol": cfg.protocol,
         "epochs": trainer.current_epoch,
@@ -209,12 +263,11 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any)
         "images_per_second": round(throughput.images_per_second, 2),
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "gflops": round(forward_flops(task.model, cfg.data.crop_size) / 1e9, 4),
-        "peak_memory_mib": round(peak_memory() / 2**20, 1),
+        "peak_memory_mib": round(peak_memory(trainer.strategy.root_device) / 2**20, 1),
         "threads": torch.get_num_threads(),
         "device": str(trainer.strategy.root_device),
         "precision": trainer.precision,
         "memory_format": "channels_last",
     }
-    if trainer.is_global_zero:
-        write_summary(run, summary)
+    write_summary(run, summary)
     return summary

@@ -85,6 +85,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.setup("train")
         return statistics.compute(self._readers["train"], self.samples.crop, self.samples.crop_size)
 
+    def images_with(self, split: str) -> dict[str, int]:
+        """Number of images of a split that each class is labelled in, by its name."""
+        self.setup(split)
+        counts = (statistics.class_areas(self._readers[split]) > 0).sum(0)
+        return dict(zip(self.source.class_names, counts.tolist(), strict=True))
+
     @property
     def train_dataset(self) -> TrainDataset:
         """Training samples by (epoch, index), over all processes."""

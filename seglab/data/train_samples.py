@@ -52,8 +52,8 @@ class TrainSamples:
             isinstance(self.repeat_threshold, int | float) and 0 < self.repeat_threshold <= 1
         ):
             yield f"data.repeat_threshold={self.repeat_threshold}: give a share of the images, above 0 to 1"
-        if not (is_whole(self.seed) and self.seed >= 0):
-            yield f"seed={self.seed}: give a whole number of at least 0"
+        if not (is_whole(self.seed) and 0 <= self.seed < 2**32):
+            yield f"seed={self.seed}: give a whole number from 0 to {2**32 - 1}"
 
 
 def is_whole(value: Any) -> bool:

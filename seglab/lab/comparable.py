@@ -16,15 +16,19 @@ class Scored:
     """What a comparison needs of runs that were scored alike.
 
     Attributes:
+        split: train, val or test, or what another dataset was scored as.
         protocol: how images were scored.
         class_names: names of the K classes.
         names: of the images, (N,).
+        images_with: number of images that each class is labelled in, by its name.
         runs: what the metric needs of each image, (N, 2, C) for each run.
     """
 
+    split: str
     protocol: str
     class_names: list[str]
     names: np.ndarray
+    images_with: dict[str, int]
     runs: list[np.ndarray]
 
 
@@ -62,7 +66,14 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
         raise InputError("\n  ".join([f"{others} cannot be compared with {runs[0].folder} on {split}:", *faults]))
     if older:
         raise InputError(f"evaluate again, as it was, what does not keep boundaries yet: {', '.join(older)}")
-    return Scored(first.metrics["protocol"], first.class_names, first.names, read)
+    return Scored(
+        split=first.metrics["split"],
+        protocol=first.metrics["protocol"],
+        class_names=first.class_names,
+        names=first.names,
+        images_with=dict(zip(first.class_names, (areas > 0).sum(0).tolist(), strict=True)),
+        runs=read,
+    )
 
 
 def unlike(evaluation: Evaluation, first: Evaluation, areas: np.ndarray) -> str:

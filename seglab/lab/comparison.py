@@ -8,13 +8,14 @@ import numpy as np
 
 from seglab.errors import InputError
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, resampled_scores, widened
-from seglab.lab.comparable import nearest, read_alike
+from seglab.lab.comparable import Scored, nearest, read_alike
 from seglab.lab.groups import Group
 from seglab.lab.runs import Run
 from seglab.lab.significance import Estimate, estimate, paired_estimate
 from seglab.lab.verdicts import Difference, judged
 
 MANY_IMAGES = 30
+MANY_IMAGES_OF_A_CLASS = 5
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def compare(
         resamples=resamples,
         baseline=groups[base].label,
         rows=sorted(rows, key=lambda row: -row.score),
-        notes=[*notes, *notes_on_figures(rows, len(scored.names), 1 - counted.mean())],
+        notes=[*notes, *notes_on_images(scored, metric), *notes_on_figures(rows, 1 - counted.mean())],
     )
 
 
@@ -221,17 +222,45 @@ def notes_on_runs(groups: Sequence[Group]) -> list[str]:
     return notes
 
 
-def notes_on_figures(rows: Sequence[Row], num_images: int, lost: float) -> list[str]:
-    """Returns a sentence on each thing that limits what the figures say."""
+def notes_on_images(scored: Scored, metric: str) -> list[str]:
+    """Returns a sentence on each thing about the images that limits what a metric says."""
     notes = []
-    if single := [row.group.label for row in rows if len(row.runs) == 1]:
-        who = "every configuration" if len(single) == len(rows) > 1 else "; ".join(single)
+    if scored.split == "val":
+        notes.append("The best epoch was chosen on val, which flatters every run: decide by the test split.")
+    if scored.split == "train":
+        notes.append("The networks were trained on the images of train: this compares how well they fit them.")
+    if len(scored.names) < MANY_IMAGES:
+        notes.append(f"{len(scored.names)} images are few: intervals of so few are too narrow.")
+    if metric == "pixel_accuracy":
+        return notes
+    of_class = metric.partition("/")[2]
+    counts = {name: count for name, count in scored.images_with.items() if of_class in ("", name)}
+    if absent := [name for name, count in counts.items() if not count]:
+        notes.append(
+            f"No image is labelled {' or '.join(absent)}: a run that predicts it anywhere has an IoU of 0 for it, "
+            "and a run that does not leaves it out of the mean."
+        )
+    few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < MANY_IMAGES_OF_A_CLASS]
+    if few:
+        notes.append(f"Few images have {', '.join(few)}: chance decides more about such a class than about the others.")
+    return notes
+
+
+def notes_on_figures(rows: Sequence[Row], lost: float) -> list[str]:
+    """Returns a sentence on each thing that limits what scores, intervals and verdicts say."""
+    notes = []
+    single = [row.group.label for row in rows if len(row.runs) == 1]
+    if single and len(single) == len(rows):
+        who = "every configuration" if len(rows) > 1 else single[0]
         notes.append(
             f"One seed of {who}: intervals and verdicts hold for these very runs, over images; "
             "what another seed would give is not known."
         )
-    if num_images < MANY_IMAGES:
-        notes.append(f"{num_images} images are few: intervals of so few are too narrow.")
+    elif single:
+        notes.append(
+            f"One seed of {'; '.join(single)}: how far its seeds lie apart is not known and is in no interval; "
+            "those of the others are."
+        )
     if lost:
         notes.append(f"{lost:.1%} of the resamples hold no pixel of this metric and were left out.")
     if sum(row.difference is not None for row in rows) > 1:

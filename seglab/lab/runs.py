@@ -16,6 +16,7 @@ import numpy as np
 from seglab.errors import InputError
 from seglab.lab.bootstrap import BOUNDARY
 
+PLAN = "sweep.json"  # in a sweep's folder: its jobs in the order in which they were typed
 NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "search", "logger", "callbacks", "seed")
 _BEST = {"monitor": "val/miou", "mode": "max"}
 _NOT_OF_THE_DATA = ("root", "num_workers", "cache_mb")
@@ -202,7 +203,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
     """Reads run folders, every run in folders of runs such as a sweep's, and runs by the evaluation that is named.
 
     Returns:
-        The finished runs, each once, in the order of `paths` and then of their names; and the others.
+        The finished runs, each once, in the order of `paths`, of a sweep's jobs and of names; and the others.
 
     Raises:
         InputError: A path holds no run.
@@ -212,13 +213,28 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
         if not path.is_dir():
             raise InputError(f"{path} does not exist: give a run folder, or a folder of runs such as runs/sweeps/NAME")
         one = is_run(path) or is_evaluation(path)
-        folders = [path] if one else sorted(child for child in path.iterdir() if is_run(child))
+        folders = [path] if one else runs_in(path)
         if not folders:
             raise InputError(f"{path} holds no run: give a run folder, or a folder of runs such as runs/sweeps/NAME")
         found |= {folder.resolve(): read_run(folder) for folder in folders if folder.resolve() not in found}
     runs = list(found.values())
     finished = [run for run in runs if run.summary.get("status") == "finished"]
     return finished, [run for run in runs if run.summary.get("status") != "finished"]
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Returns the runs in a folder: those of a sweep in the order of its jobs, then all others by name.
+
+    Raises:
+        InputError: The sweep's plan is damaged.
+    """
+    runs = sorted(child for child in folder.iterdir() if is_run(child))
+    plan = folder / PLAN
+    try:
+        planned = [job["folder"] for job in json.loads(plan.read_text(encoding="utf-8"))] if plan.is_file() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{plan} is damaged ({error}): without it, runs come in the order of their names") from None
+    return sorted(runs, key=lambda run: planned.index(run.name) if run.name in planned else len(planned))
 
 
 def runs_to_compare(paths: Sequence[Path], baseline: str | None) -> tuple[list[Run], list[Run]]:

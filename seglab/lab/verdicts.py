@@ -18,9 +18,10 @@ class Difference:
         p_value: of no difference, two-sided, of this difference alone.
         adjusted_p_value: by Holm over all differences to the baseline; it decides the verdict.
         verdict: `better`, `worse` or `no difference shown`.
-        seeds_known: whether both have several seeds; if not, a verdict is on these runs, not on their configurations.
+        seeds_known: whether both have several seeds; if not, a verdict is on the run of a single seed, not on its
+            configuration.
         seeds_needed: seeds of each that would show a difference of that size; none if shown, unknown or too many.
-        images_needed: images that would show it with the same runs; none if shown or too many.
+        images_needed: images that would show it with the same runs; none if shown, unknown or too many.
         remedy: the same in words; empty where a difference was shown.
     """
 
@@ -45,7 +46,7 @@ def judged(estimates: Sequence[Estimate]) -> list[Difference]:
         seeds = images = None
         if verdict == UNDECIDED:  # at the level of the strictest of Holm's steps
             seeds = found.seeds_needed(LEVEL / len(estimates)) if known else None
-            images = found.images_needed(LEVEL / len(estimates))
+            images = found.images_needed(LEVEL / len(estimates)) if known or not found.seeds else None
         differences.append(
             Difference(
                 estimate=found.value,
@@ -66,6 +67,8 @@ def remedy(found: Estimate, known: bool, seeds: int | None, images: int | None) 
     """Returns in words how much would show a difference of the size found, 80 times in 100."""
     if not found.standard_error or not found.center:
         return "both score the same"
+    if not known and found.seeds:
+        return "how many seeds would show it, the one seed of one of the two does not tell"
     if not known:
         takes = f"takes {rounded_up(images)} images" if images else "is shown by no number of images"
         return f"as large a difference between these very runs {takes}; how many seeds, one seed does not tell"

@@ -63,9 +63,9 @@ class Throughput(pl.Callback):
         self.images_seen, self.seconds = state_dict["images_seen"], state_dict["seconds"]
 
 
-def peak_memory() -> int:
-    """Returns the most bytes held at once: of the GPU where there is one, else by this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device) -> int:
+    """Returns the most bytes held at once: of a GPU, if that is the device, else by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

@@ -1,5 +1,6 @@
 """Every mistake of a user ends before training, in a line that names what is wrong and what to do, with status 2."""
 
+import json
 import shutil
 
 import numpy as np
@@ -146,7 +147,10 @@ def test_a_word_for_a_number(refused):
 
 
 def test_numbers_out_of_range(refused):
-    assert "seed=-1: give a whole number of at least 0" in refused("train", "seed=-1", "logger=csv")
+    for seed in (-1, 2**32):
+        assert f"seed={seed}: give a whole number from 0 to 4294967295" in refused(
+            "train", f"seed={seed}", "logger=csv"
+        )
     for key in ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches"):
         said = refused("train", f"trainer.{key}=0", "logger=csv")
         assert f"trainer.{key}=0: give a whole number of at least 1" in said
@@ -178,10 +182,55 @@ def test_weights_list_of_the_wrong_length(refused):
     assert "loss.class_weights=area" in refused("train", "loss.class_weights=area", "logger=csv")
 
 
-def test_resuming_with_another_network(refused, trained):
-    before = (trained / ".hydra" / "config.yaml").read_text()
-    assert "another network" in refused("train", f"resume={trained}", "model.width=0.5")
-    assert (trained / ".hydra" / "config.yaml").read_text() == before
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model.width=0.5"], "another network"),
+        (["optimizer.lr=0.5"], "optimizer.lr=0.5 (was 0.001) cannot change within a run"),
+        (["optimizer=sgd"], "optimizer._target_=torch.optim.SGD (was torch.optim.Adam)"),
+        (["seed=7"], "seed=7 (was 0) cannot change"),
+        (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2 (was 1) cannot change"),
+        (["data.source.train=5"], "data.source.train=5 (was "),
+    ],
+)
+def test_resuming_by_another_config(refused, trained, words, said):
+    kept = [trained / "summary.json", *(trained / ".hydra").iterdir()]
+    before = [path.read_text() for path in kept]
+    assert said in refused("train", f"resume={trained}", *words)
+    assert [path.read_text() for path in kept] == before
+
+
+def test_resuming_on_other_data(refused, trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    summary = json.loads((copy / "summary.json").read_text()) | {"data_fingerprint": "0"}
+    (copy / "summary.json").write_text(json.dumps(summary))
+    said = refused("train", f"resume={copy}", "trainer.max_epochs=9")
+    assert "the dataset has changed since the run began" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["callbacks.best.monitor=val/loss"], "callbacks.best.monitor=val/loss with mode=max takes the worst"),
+        (
+            ["callbacks.best.monitor=train/loss"],
+            "callbacks.best.monitor=train/loss: the best epoch is one of validation",
+        ),
+        (
+            ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/loss"],
+            "add callbacks.early_stopping.mode=min",
+        ),
+        (["scheduler=plateau", "scheduler.monitor=val/miou"], "add scheduler.mode=max"),
+        (["callbacks.best=null"], "callbacks.best=null: a run's record is made of it"),
+        (["callbacks.throughput=null"], "callbacks.throughput=null: a run's record is made of it"),
+        (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 leaves nothing to train on"),
+        (["trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"], "trainer.max_epochs=2 makes 2 epochs: none"),
+        (["max_images=4", "trainer.check_val_every_n_epoch=4"], "max_images=4 makes 1 epochs: none"),
+    ],
+)
+def test_a_run_without_a_best_epoch(refused, words, said, tmp_path):
+    scenes = ["data.source.train=40", "data.source.val=2", "data.source.test=2", "model.width=0.05"]
+    assert said in refused("train", "logger=csv", *scenes, *words, f"hydra.run.dir={tmp_path / 'run'}")
 
 
 def test_a_checkpoint_of_another_network(refused, trained, tmp_path):

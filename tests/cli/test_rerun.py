@@ -3,8 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from seglab.cli.rerun import verdict
+from seglab.cli.train import words_of_run
 from seglab.lab.runs import read_run
 
 
@@ -21,6 +23,23 @@ def test_a_run_is_repeated_to_the_bit(call, copied):
         f"{copied}-rerun-1: the same to the bit: weights, every epoch's scores and the test's 4 images"
     )
     assert json.loads((copied.with_name("run-rerun-1") / "summary.json").read_text())["seed"] == 0
+
+
+def test_the_words_of_a_run_hold_in_any_folder_and_after_a_resumption(call, copied, tmp_path, folder, monkeypatch):
+    words = json.loads((copied / "summary.json").read_text())["overrides"]
+    status, _, err = call("train", f"resume={copied}", "trainer.max_epochs=3")
+    assert status == 0, err
+    summary = json.loads((copied / "summary.json").read_text())
+    assert summary["overrides"] == [*words[:-2], "trainer.max_epochs=3", words[-1]] != words, words
+    status, said, err = call("rerun", copied)
+    assert status == 0 and "the same to the bit" in said, said + err
+
+    monkeypatch.chdir(folder.parent)
+    cfg = OmegaConf.create({"data": {"root": str(folder)}})
+    assert words_of_run(cfg, ["data=folder", "data.root=photos", "resume=run"]) == [
+        "data=folder",
+        f"data.root={folder}",
+    ]
 
 
 def change(run, **values):

@@ -48,6 +48,16 @@ def pixels_and_labels(root, windows=((slice(None), slice(None)),)):
     return np.concatenate(pixels) / 255, np.bincount(np.concatenate(labels), minlength=4)
 
 
+def images_with_classes(root):
+    labels = [set(np.unique(np.asarray(Image.open(path)))) for path in sorted((root / "masks").iterdir())]
+    splits = {"train": labels[:9], "val": labels[9:10], "test": labels[10:12]}
+    names = ["sky", "tree", "road", "the [red] sea"]
+    return {
+        name: {split: sum(number in each for each in has) for split, has in splits.items()}
+        for number, name in enumerate(names)
+    }
+
+
 def test_json_has_the_figures_of_the_files(seglab_stats, keys, folder):
     out, err, status = seglab_stats(*keys, "--json")
     assert status == 0, err
@@ -57,8 +67,10 @@ def test_json_has_the_figures_of_the_files(seglab_stats, keys, folder):
     np.testing.assert_allclose(figures["mean"], pixels.mean(0), rtol=1e-9)
     np.testing.assert_allclose(figures["std"], pixels.std(0), rtol=1e-9)
     assert list(figures["classes"]) == ["sky", "tree", "road", "the [red] sea"]
-    for (_, row), area in zip(figures["classes"].items(), areas, strict=True):
+    images = images_with_classes(folder)
+    for (name, row), area in zip(figures["classes"].items(), areas, strict=True):
         weight = areas.sum() / area if area else 0
+        assert row.pop("images") == images[name]
         assert row == pytest.approx({"area": area, "share": area / areas.sum(), "weight": weight})
     stand = {key: figures[key] for key in ("dataset", "root", "split", "images", "samples", "resize", "crop")}
     assert list(stand.values()) == ["folder", str(folder), "train", 9, 9, None, "random"]
@@ -87,7 +99,8 @@ def test_tables_name_everything(seglab_stats, keys, folder, caplog):
     for key in ("mean", "std"):
         assert [key, *(f"{value:.5f}" for value in figures[key])] in rows
     for name, row in figures["classes"].items():
-        assert [name, str(row["area"]), f"{row['share']:.3%}", f"{row['weight']:.4g}"] in rows
+        images = [str(count) for count in row["images"].values()]
+        assert [name, str(row["area"]), f"{row['share']:.3%}", f"{row['weight']:.4g}", *images] in rows
     assert "no training pixel is labelled the [red] sea" in caplog.text
 
 

@@ -90,6 +90,63 @@ def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status):
     assert f"python train.py resume={run}" in said and "Traceback" not in said
 
 
+CUT_THE_TEST = """
+import os
+import signal
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+
+class Cut(pl.Callback):
+    def __init__(self, mark):
+        self.mark = Path(mark)
+
+    def on_test_batch_start(self, *args):
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_run_that_is_cut_in_its_test_goes_on_with_it(call, tmp_path, monkeypatch):
+    (tmp_path / "cut_the_test.py").write_text(CUT_THE_TEST)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    cut = ["+callbacks.cut._target_=cut_the_test.Cut", f"+callbacks.cut.mark={tmp_path / 'mark'}"]
+    status, _, err = call("train", *POCKET, *SCENES, *cut, "logger=csv", f"hydra.run.dir={run}")
+    assert status == 130, err
+    assert summary(run)["status"] == "interrupted" and "test_miou" not in summary(run)
+    status, _, err = call("train", f"resume={run}")
+    assert status == 0, err
+    assert summary(run)["status"] == "finished" and 0 < summary(run)["test_miou"] < 1
+
+
+def test_the_summary_has_the_miou_of_the_best_epoch_whatever_chooses_it(call, tmp_path):
+    run = tmp_path / "run"
+    words = ["callbacks.best.monitor=val/loss", "callbacks.best.mode=min", "logger=csv", f"hydra.run.dir={run}"]
+    status, _, err = call("train", *POCKET, *SCENES, *words)
+    assert status == 0, err
+    with (run / "metrics.csv").open(newline="") as file:
+        best = min(csv.DictReader(file), key=lambda row: float(row["val/loss"]))
+    assert summary(run)["best_epoch"] == int(best["epoch"]) + 1
+    assert summary(run)["best_val_miou"] == float(best["val/miou"])
+
+
+def test_a_training_that_ends_before_a_validation_says_so(call, tmp_path):
+    words = ["+trainer.max_steps=1", "trainer.check_val_every_n_epoch=2", "logger=csv"]
+    status, _, err = call("train", *POCKET, *SCENES, *words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert status == 2 and "the training ended before an epoch was validated" in err and "Traceback" not in err
+
+
+def test_classes_that_few_images_of_a_split_have_are_named(call, folder, tmp_path):
+    words = [*POCKET, "data=folder", f"data.root={folder}", "data.classes=[sky,tree,road,'the sea']", "logger=csv"]
+    status, _, err = call("train", *words, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
+    assert status == 0, err
+    said = (tmp_path / "run" / "train.log").read_text()
+    assert "val: few images have sky (1), tree (1), road (1), the sea (0), and mIoU counts" in said
+
+
 def test_help_is_quick_and_shows_groups_and_keys(command):
     done = command("train.py", "--help", timeout=20)
     assert done.returncode == 0

@@ -91,7 +91,10 @@ def test_one_seed_says_so(write, tmp_path):
         "what another seed would give is not known."
     ]
     write("c", 0.7, seed=1)
-    assert compared(tmp_path).notes[0].startswith("One seed of lr=0.71: intervals")
+    found = compared(tmp_path)
+    assert found.notes[0].startswith("One seed of lr=0.71: how far its seeds lie apart is not known")
+    difference = next(row.difference for row in found.rows if row.difference)
+    assert not difference.seeds_known and difference.images_needed is None and "how many seeds" in difference.remedy
 
 
 def test_the_same_scores_twice(write, make_confusion, tmp_path):
@@ -123,6 +126,15 @@ def test_what_runs_were_made_with_is_noted(write, tmp_path):
 def test_few_images_are_noted(write, tmp_path):
     write("a", 0.7, num_images=20)
     assert any("20 images are few" in note for note in compared(tmp_path).notes)
+
+
+@pytest.mark.parametrize(("split", "said"), [("val", "best epoch was chosen"), ("train", "were trained on the images")])
+def test_a_split_that_the_runs_have_used_is_noted(write, tmp_path, split, said):
+    run = write("a", 0.7)
+    assert not any(said in note for note in compared(tmp_path).notes)
+    path = (run / "evaluation/test").rename(run / "evaluation" / split) / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"split": split}))
+    assert any(said in note for note in compared(tmp_path, split=split).notes)
 
 
 def test_other_labels_classes_images_and_protocols_are_refused(write, make_confusion, tmp_path):
@@ -178,9 +190,13 @@ def test_a_class_that_is_absent_or_rare(write, make_confusion, tmp_path):
     write("a", 0.7, confusion=confusion)
     with pytest.raises(InputError, match="iou/blob: .*a has no such pixel on test"):
         compared(tmp_path, metric="iou/blob")
-    assert 0 < compared(tmp_path).rows[0].score < 1
+    found = compared(tmp_path)
+    assert 0 < found.rows[0].score < 1 and any("No image is labelled blob:" in note for note in found.notes)
     confusion[:3, 8, 8] = 10, 20, 30
     write("a", 0.7, confusion=confusion)
+    assert any("Few images have blob (3):" in note for note in compared(tmp_path).notes)
+    for metric in ("pixel_accuracy", "iou/star"):
+        assert not any("blob" in note for note in compared(tmp_path, metric=metric).notes)
     found = compared(tmp_path, metric="iou/blob")
     assert found.rows[0].score == 1 and any("% of the resamples hold no pixel" in note for note in found.notes)
 
@@ -208,7 +224,7 @@ def seeds(variance, mixed=0.0):
             Estimate(0.01, 0.0, 150, 2e-4),
             r"between these very runs takes \d+ images; how many seeds, one seed does not",
         ),
-        (Estimate(0.01, 0.0, 150, 2e-4, seeds(2e-4)[:1]), "between these very runs is shown by no number of images"),
+        (Estimate(0.01, 0.0, 150, 2e-4, seeds(2e-4)[:1]), "the one seed of one of the two does not tell"),
     ],
 )
 def test_what_would_show_a_difference(found, said):

@@ -112,6 +112,17 @@ def test_finished_and_other_runs_are_found_once(make_run, tmp_path):
     assert [run.name for run in finished] == ["a"] and [run.name for run in others] == ["b"]
 
 
+def test_runs_of_a_sweep_come_in_the_order_of_its_jobs(make_run, tmp_path):
+    for name in "abcd":
+        make_run(tmp_path / name)
+    plan = tmp_path / "sweep.json"
+    plan.write_text(json.dumps([{"folder": name} for name in ("d", "b", "not started")]))
+    assert [run.name for run in find_runs([tmp_path])[0]] == ["d", "b", "a", "c"]
+    plan.write_text("[{")
+    with pytest.raises(InputError, match=r"sweep\.json is damaged"):
+        find_runs([tmp_path])
+
+
 def test_what_is_no_run_is_refused(make_run, tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
         find_runs([tmp_path / "nowhere"])
