@@ -10,12 +10,12 @@ from omegaconf import DictConfig, ListConfig, open_dict
 
 from seglab.cli.checks import is_number
 from seglab.cli.command_line import quoted
-from seglab.cli.evaluation_folder import inference_settings, settings_name, several
+from seglab.cli.evaluation_folder import inference_settings, name_of_folder, settings_name, several
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.network_options import LARGEST_SCALE
 from seglab.cli.resolvers import register_resolvers
-from seglab.cli.run_folder import checkpoint_path, load_config
+from seglab.cli.run_folder import checkpoint_path, load_config, read_summary
 from seglab.cli.temperature import FIT, resolve_temperature, temperature_path
 from seglab.errors import InputError
 
@@ -73,10 +73,13 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         task.temperature = resolve_temperature(cfg.temperature, runs, cfg, protocol)
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
+    trainer = build_evaluator(cfg, run_cfg)
+    if trainer.precision != read_summary(runs[0]).get("precision", trainer.precision):
+        settings["precision"] = trainer.precision
     folder = runs[0] / "evaluation" / evaluation_name(cfg, protocol, settings)
     settings |= {"temperature": task.temperature} if task.temperature != 1 else {}
     writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays, inference=settings)
-    trainer = build_evaluator(cfg, run_cfg, writer)
+    trainer.callbacks.append(writer)
     trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
     if fits:
         write_temperature(task.temperature_fit, temperature_path(runs, cfg, protocol), writer.result)
@@ -150,7 +153,7 @@ def build_scored_task(cfg: DictConfig, run_cfg: DictConfig, runs: list[Path]) ->
     return SegmentationTask(inference, loss, list(run_cfg.data.class_names), run_cfg.data.ignore_index)
 
 
-def build_evaluator(cfg: DictConfig, run_cfg: DictConfig, writer: Any) -> Any:
+def build_evaluator(cfg: DictConfig, run_cfg: DictConfig) -> Any:
     """Returns a trainer on one device that tests and logs nowhere."""
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -162,7 +165,7 @@ def build_evaluator(cfg: DictConfig, run_cfg: DictConfig, writer: Any) -> Any:
         devices=1,
         precision=resolve_precision(run_cfg.trainer.precision, cfg.trainer.accelerator),
         limit_test_batches=cfg.trainer.limit_test_batches,
-        callbacks=[writer, pl.callbacks.RichProgressBar()],
+        callbacks=[pl.callbacks.RichProgressBar()],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -180,6 +183,8 @@ def run_config(cfg: DictConfig, run: Path) -> DictConfig:
         raise InputError(
             f"data.root={cfg.data.root}: {run} was trained on data={run_cfg.data.name}, which has no folder"
         )
+    if "download" in run_cfg.data:
+        run_cfg.data.download = False
     given = {"data": dict(cfg.data), "trainer": {"precision": cfg.trainer.precision}}
     with open_dict(run_cfg):
         for group, values in given.items():
@@ -196,14 +201,14 @@ def evaluation_name(cfg: DictConfig, protocol: str | None, settings: dict[str, A
     Args:
         cfg: The command's config.
         protocol: Where it is another than the run's own.
-        settings: As `inference_settings` returns them.
+        settings: As `inference_settings` returns them, and the precision where it is another than the run's own.
     """
     parts = [cfg.split]
     if protocol:
         parts.append(protocol)
     parts += settings_name(settings)
     if cfg.data.root:
-        parts.append(Path(cfg.data.root).resolve().name)
+        parts.append(name_of_folder(Path(cfg.data.root)))
     if cfg.trainer.limit_test_batches is not None:
         parts.append(f"first-{cfg.trainer.limit_test_batches}-batches")
     if cfg.temperature not in (None, FIT):

@@ -40,11 +40,19 @@ def settings_name(settings: dict[str, Any]) -> Iterator[str]:
             case "checkpoint":
                 yield from (Path(checkpoint).stem for checkpoint in value)
             case "runs":
-                digest = hashlib.sha256("\n".join(sorted(value)).encode()).hexdigest()
-                yield f"mean-of-{len(value)}-{digest[:6]}"
+                yield f"mean-of-{len(value)}-{_digits(*sorted(value))}"
             case "flip":
                 yield "flip"
             case "scales":
                 yield "-".join(["scales", *(f"{scale:g}" for scale in value)])
             case _:
                 yield f"{key}-{value}"
+
+
+def name_of_folder(folder: Path) -> str:
+    """Returns a folder's name with some digits of where it is: two datasets may be called the same."""
+    return f"{folder.resolve().name}-{_digits(str(folder.resolve()))}"
+
+
+def _digits(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:6]

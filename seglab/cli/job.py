@@ -27,23 +27,25 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @contextmanager
-def lock(folder: Path, wait: bool = False) -> Iterator[bool]:
+def lock(folder: Path, wait: bool = False, attempts: int = 1) -> Iterator[bool]:
     """Holds a folder for this process, until the block ends or the process dies, however it dies.
 
     Args:
         folder: of a run, or of anything else that one process has at a time.
         wait: until it is free.
+        attempts: to find it free without that, a tenth of a second apart.
 
     Yields:
         Whether the folder was free.
     """
     with (folder / ".lock").open("a") as file:
-        free = True
-        if fcntl is not None:
-            try:
+        free = fcntl is None
+        for attempt in range(0 if free else attempts):
+            time.sleep(0.1 * (attempt > 0))
+            with suppress(OSError):
                 fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))  # forked workers do not inherit it
-            except OSError:
-                free = False
+                free = True
+                break
         yield free
 
 

@@ -36,6 +36,8 @@ def photographs_to_check(cfg: DictConfig, path: Path | None) -> tuple[str, list[
             return str(path), photographs
         raise InputError(f"--check {path}: holds no photograph")
     try:
+        if "download" in cfg.data:
+            cfg.data.download = False
         source = instantiate(cfg.data.source, _convert_="all")
         places = range(min(_PHOTOGRAPHS, len(source.names("test"))))
         return f"{cfg.data.name}, split test", [source.read("test", place)[0] for place in places]

@@ -61,21 +61,38 @@ def predict(arguments: Namespace) -> int:
     Raises:
         InputError: There is no run or no photograph, the runs do not go together, or OUT cannot be written.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     runs = [path for path in arguments.paths if (path / ".hydra").is_dir()]
-    photographs = dict(named(find_photographs([path for path in arguments.paths if path not in runs])))
+    found = find_photographs([path for path in arguments.paths if path not in runs])
+    written = [(arguments.out / kind).resolve() for kind in ("masks", "overlays", "probabilities")]
+    own = ((path, place) for path, place in found if not any(map(path.resolve().is_relative_to, written)))
+    photographs = dict(named(own))
     if not runs:
         raise InputError("no run folder is given: seglab predict RUN PHOTO|FOLDER ... -o OUT")
     if not photographs:
         raise InputError("no photograph is given: name files, or folders that hold some")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise InputError(f"-o {arguments.out}: is a file; give a folder")
     from seglab.cli.network import load_network
 
     network = load_network(runs, arguments, arguments.temperature)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        faults = predict_all(network, photographs, arguments)
+    except OSError as error:
+        raise InputError(f"-o {arguments.out}: cannot be written ({error}); give another folder") from None
+    for fault in faults:
+        print(f"skipped: {fault}", file=sys.stderr)
+    print(f"{arguments.out}: {len(photographs) - len(faults)} of {len(photographs)} photographs predicted")
+    return 1 if faults else 0
+
+
+def predict_all(network: "Network", photographs: dict[str, Path], arguments: Namespace) -> list[str]:
+    """Writes what each photograph holds, and the table of all; returns what was wrong with those left out.
+
+    Raises:
+        OSError: The output cannot be written.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
     console, faults = Console(stderr=True), []
     with (arguments.out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -87,10 +104,7 @@ def predict(arguments: Namespace) -> int:
                 faults.append(str(error))
                 continue
             table.writerow([path, f"masks/{name}.png", *preds.shape, *shares(preds, len(network.class_names))])
-    for fault in faults:
-        print(f"skipped: {fault}", file=sys.stderr)
-    print(f"{arguments.out}: {len(photographs) - len(faults)} of {len(photographs)} photographs predicted")
-    return 1 if faults else 0
+    return faults
 
 
 def find_photographs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:

@@ -136,31 +136,49 @@ def job_overrides(config: DictConfig) -> Iterator[list[str]]:
 def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
     """Returns what each job needs, given what its folder holds.
 
-    A job's folder is the one of this sweep that has its config and seed already, else a new one.
+    A job's folder is one of this sweep that has its config and seed already, else a new one. Where several have them,
+    as those of two datasets do, it is the one of the job's name, or else one of its data.
 
     Raises:
         InputError: A job's config has a mistake.
     """
-    known = {
-        (summary.get("config_hash"), summary.get("seed")): path.name
-        for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
-        if (summary := read_summary(path)).get("config_hash")
-    }
-    taken, fingerprints, commit, planned = set(known.values()), {}, git_commit(), []
-    for words, name in zip(jobs, job_names(jobs), strict=True):
-        cfg = compose("train", words)
-        cfg.run_dir = ""  # Hydra knows it when the job runs
-        config = resolved(cfg)
-        digest = config_hash(config)
-        found = known.get((digest, cfg.seed))
-        if found is None and name in taken:
-            name = f"{name}-{digest[:6]}"
-        taken.add(found or name)
-        action, note = START, ""
-        if found is not None:
-            action, note = _action(folder / found, config, fingerprints, commit)
-        planned.append(Job(words, found or name, action, note))
+    known: dict[tuple[str, int], dict[str, str | None]] = {}  # by config and seed: the data of each folder
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if (summary := read_summary(path)).get("config_hash"):
+            folders = known.setdefault((summary["config_hash"], summary.get("seed")), {})
+            folders[path.name] = summary.get("data_fingerprint")
+    taken = {name for folders in known.values() for name in folders}
+    configs = [_resolved(words) for words in jobs]
+    digests = [config_hash(config) for config in configs]
+    of_job = [known.get((digest, config["seed"]), {}) for digest, config in zip(digests, configs, strict=True)]
+    names = job_names(jobs)
+    own = [folders.pop(name, False) is not False for name, folders in zip(names, of_job, strict=True)]
+    fingerprints, commit, planned = {}, git_commit(), []
+    for words, name, config, digest, folders, found in zip(jobs, names, configs, digests, of_job, own, strict=True):
+        if not found and folders:
+            data = _fingerprint(config["data"]["source"], fingerprints)
+            name = next((other for other, of in folders.items() if of == data), next(iter(folders)))
+            folders.pop(name)
+            found = True
+        action, note = _action(folder / name, config, fingerprints, commit) if found else (START, "")
+        if not found:
+            name = next(free for free in _names(name, digest) if free not in taken)
+        taken.add(name)
+        planned.append(Job(words, name, action, note))
     return planned
+
+
+def _resolved(words: list[str]) -> dict[str, Any]:
+    cfg = compose("train", words)
+    cfg.run_dir = ""  # Hydra knows it when the job runs
+    return resolved(cfg)
+
+
+def _names(name: str, digest: str) -> Iterator[str]:
+    """Yields a job's name, and others for it where that is taken."""
+    yield name
+    yield f"{name}-{digest[:6]}"
+    yield from (f"{name}-{digest[:6]}-{number}" for number in itertools.count(2))
 
 
 def _action(run: Path, config: dict[str, Any], fingerprints: dict[str, str], commit: str | None) -> tuple[str, str]:

@@ -92,7 +92,7 @@ def train(cfg: DictConfig) -> None:
     check_numbers(cfg, overrides)
     check_config(cfg)
     run.mkdir(parents=True, exist_ok=True)
-    with lock(run) as free:
+    with lock(run, attempts=10) as free:  # who only asks whether it is held, holds it for a moment
         if not free:
             raise InputError(f"{run} is being trained by another process: wait for it, or give another hydra.run.dir")
         overrides = words_of_run(cfg, overrides)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pooch
 import requests
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -21,10 +22,17 @@ _ATTEMPTS = 4
 _TIMEOUT = 30  # seconds without a byte
 
 
-def fetch_and_unpack(url: str, md5: str, folder: Path) -> None:
+def fetch_and_unpack(url: str, md5: str, folder: Path, is_there: Callable[[], bool] = lambda: False) -> None:
     """Download a tar archive into `folder` and unpack it there; the archive stays beside what it held.
 
     A complete archive that is already there is used as it is: it can be brought by hand to a machine without network.
+    Of several processes one does it; the others wait, and find it done.
+
+    Args:
+        url: address of the archive.
+        md5: its checksum.
+        folder: where it goes; made if need be.
+        is_there: whether what it holds is there, asked when no other process is at it.
 
     Raises:
         InputError: if the download fails, its checksum is wrong, or the archive holds what must not be unpacked.
@@ -32,7 +40,17 @@ def fetch_and_unpack(url: str, md5: str, folder: Path) -> None:
     archive = folder / url.rsplit("/", 1)[-1]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pooch.retrieve(url, f"md5:{md5}", archive.name, folder, downloader=_ResumingDownloader(archive))
+        with FileLock(f"{archive}.lock"):
+            if not is_there():
+                _fetch(url, md5, archive)
+                _unpack(archive, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: the download cannot be written ({error}); give another data.root") from None
+
+
+def _fetch(url: str, md5: str, archive: Path) -> None:
+    try:
+        pooch.retrieve(url, f"md5:{md5}", archive.name, archive.parent, downloader=_ResumingDownloader(archive))
     except requests.RequestException as error:
         raise InputError(
             f"{url}: the download failed ({error}); start again and it goes on where it stopped, "
@@ -40,9 +58,6 @@ def fetch_and_unpack(url: str, md5: str, folder: Path) -> None:
         ) from None
     except ValueError as error:  # pooch's wrong checksum
         raise InputError(f"{url}: {error}; start again, or put the right archive at {archive}") from None
-    except OSError as error:
-        raise InputError(f"{folder}: the download cannot be written ({error}); give another data.root") from None
-    _unpack(archive, folder)
 
 
 class _ResumingDownloader:

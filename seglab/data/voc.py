@@ -59,7 +59,7 @@ class VocFolder(PairedFiles):
         self._pairs: dict[str, Pairs] = {}
         devkit = _find_devkit(Path(root))
         if devkit is None and download:
-            fetch_and_unpack(url, md5, Path(root))
+            fetch_and_unpack(url, md5, Path(root), lambda: _find_devkit(Path(root)) is not None)
             devkit = _find_devkit(Path(root))
         if devkit is None:
             raise InputError(

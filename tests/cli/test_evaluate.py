@@ -87,6 +87,18 @@ def test_another_dataset_and_checkpoint_go_to_folders_of_their_own(call, run, vo
     shutil.copytree(voc_subset, other)
     status, _, err = call("evaluate", f"run={run}", f"data.root={other}", "split=val", "checkpoint=last")
     assert status == 0, err
-    result = json.loads((run / "evaluation" / "val-last-other" / "metrics.json").read_text())
+    (folder,) = (run / "evaluation").glob("val-last-other-*")
+    result = json.loads((folder / "metrics.json").read_text())
     assert (result["split"], result["num_images"]) == ("val", 5)
     assert (run / "evaluation" / "test" / "metrics.json").read_text() == before
+
+
+def test_another_precision_goes_to_a_folder_of_its_own(call, run):
+    own = (run / "evaluation" / "test" / "metrics.json").read_text()
+    used = json.loads((run / "summary.json").read_text())["precision"]
+    other = "32-true" if used == "bf16-mixed" else "bf16-mixed"
+    status, _, err = call("evaluate", f"run={run}", f"trainer.precision={other}", "overlays=false")
+    assert status == 0, err
+    result = json.loads((run / "evaluation" / f"test-precision-{other}" / "metrics.json").read_text())
+    assert result["inference"] == {"precision": other}
+    assert (run / "evaluation" / "test" / "metrics.json").read_text() == own

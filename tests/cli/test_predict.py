@@ -83,6 +83,15 @@ def test_a_shrunk_photograph_is_predicted_at_its_own_size(call, trained, tmp_pat
     assert np.load(tmp_path / "out" / "probabilities" / "photo.npy").shape == (9, 40, 64)
 
 
+def test_what_it_has_written_is_no_photograph(call, trained, photographs, tmp_path):
+    photos = shutil.copytree(photographs, tmp_path / "photos")
+    for _ in range(2):
+        status, out, err = call("predict", trained, photos, "-o", photos / "out")
+        assert (
+            status == 0 and out == f"{photos / 'out'}: {len(list(photographs.iterdir()))} of 4 photographs predicted\n"
+        ), err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -94,7 +103,8 @@ def test_a_shrunk_photograph_is_predicted_at_its_own_size(call, trained, tmp_pat
         (["{run}", "{photos}", "--device", "warp"], "warp"),
         (["{run}", "{photos}", "--checkpoint", "beast"], "checkpoint=beast"),
         (["{run}", "{other}", "{photos}"], "have another data.class_names"),
-        (["{run}", "{photos}", "-o", "{file}"], "is a file; give a folder"),
+        (["{run}", "{photos}", "-o", "{file}"], "cannot be written ([Errno 17] File exists"),
+        (["{run}", "{photos}", "-o", "{file}/below"], "cannot be written ([Errno 20] Not a directory"),
     ],
 )
 def test_a_mistake_is_one_line(call, trained, photographs, tmp_path, words, message):

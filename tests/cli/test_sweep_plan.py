@@ -1,5 +1,6 @@
 """What a sweep plans before it starts: its jobs, their folders, and what each needs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,43 @@ def test_a_run_of_another_config_keeps_its_folder(planned, tmp_path):
     (tmp_path / "sweep" / "lr=0.2").mkdir(parents=True)
     write_summary(tmp_path / "sweep" / "lr=0.2", write)
     assert planned(status="finished")[1].folder.startswith("lr=0.2-")
+
+
+@pytest.fixture
+def composing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGLAB_CACHE_DIR", str(tmp_path / "cache"))
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def test_jobs_never_share_a_folder(composing, tmp_path):
+    smoothings = [f"loss.label_smoothing=0.{'1' * 80}{last}" for last in (1, 2)]  # names are cut before they differ
+    jobs = [[*POCKET, *SCENES, word, f"seed={seed}"] for word in smoothings for seed in range(3)]
+    assert len(set(job_names(jobs))) == 1
+    assert len({job.folder for job in plan(tmp_path / "sweep", jobs)}) == 6
+
+
+def test_runs_of_one_config_on_two_datasets_keep_their_folders(composing, tmp_path):
+    jobs = [[*POCKET, *SCENES, f"data.num_workers={number}"] for number in (1, 2)]  # a key that changes no result
+    first = plan(tmp_path / "sweep", jobs)
+    assert [job.folder for job in first] == ["num_workers=1", "num_workers=2"]
+    cfg = compose("train", jobs[0])
+    cfg.run_dir = ""
+    fingerprint = instantiate(cfg.data.source, _convert_="all").content_digest()
+    done = {"config_hash": config_hash(resolved(cfg)), "seed": 0, "git_commit": git_commit(), "status": "finished"}
+    for job in first:
+        (tmp_path / "sweep" / job.folder).mkdir(parents=True)
+        write_summary(tmp_path / "sweep" / job.folder, done | {"data_fingerprint": fingerprint})
+    again = plan(tmp_path / "sweep", jobs)
+    assert [(job.folder, job.action) for job in again] == [("num_workers=1", "skip"), ("num_workers=2", "skip")]
+    shutil.rmtree(tmp_path / "sweep" / "num_workers=1")
+    again = plan(tmp_path / "sweep", jobs)
+    assert [(job.folder, job.action) for job in again] == [("num_workers=1", "start"), ("num_workers=2", "skip")]
+    shutil.rmtree(tmp_path / "sweep" / "num_workers=2")
+    for name, data in {"a": "0", "b": fingerprint}.items():
+        (tmp_path / "sweep" / name).mkdir()
+        write_summary(tmp_path / "sweep" / name, done | {"data_fingerprint": data})
+    again = plan(tmp_path / "sweep", jobs)
+    assert [(job.folder, job.action) for job in again] == [("b", "skip"), ("a", "start again")]

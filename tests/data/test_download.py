@@ -1,5 +1,6 @@
 import hashlib
 import io
+import multiprocessing
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,7 +78,8 @@ FILES = {"VOCdevkit/VOC2012/a.bin": np.random.default_rng(0).bytes(3_000_000), "
 
 
 def unpacked(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix != ".tar"}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".tar", ".lock"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("breaks", [0, 1, 3])
@@ -200,3 +202,12 @@ def test_voc_is_downloaded_where_it_is_missing(tmp_path, monkeypatch):
         VocFolder(**settings, download=True, url=site.url, md5=md5(data))
     assert len(site.asked) == asked == 2
     assert (source.read("train", 0)[1] == 1).all()
+
+
+def test_of_several_processes_one_downloads(tmp_path):
+    data = pack({"a/b.txt": b"1" * 300_000})
+    with Site(data) as site, multiprocessing.get_context("fork").Pool(3) as pool:
+        there = (tmp_path / "a" / "b.txt").exists
+        jobs = [pool.apply_async(fetch_and_unpack, (site.url, md5(data), tmp_path, there)) for _ in range(3)]
+        assert [job.get(60) for job in jobs] == [None] * 3
+    assert len(site.asked) == 1 and (tmp_path / "a" / "b.txt").stat().st_size == 300_000
