@@ -180,11 +180,19 @@ def build_task(
 def resolve_precision(precision: str | int, accelerator: str) -> str | int:
     """Returns the trainer's precision; `auto` becomes bf16-mixed where the hardware is faster in it, else 32-true.
 
+    Raises:
+        InputError: Weights and sums would have 16 bits.
+
     On a CPU that is Intel's AMX, and AVX-512's bf16 as AMD builds it; Intel's AVX-512 bf16 without AMX is the slower
     one (docs/speed.md has figures).
     """
     import torch
 
+    if str(precision) in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
+        raise InputError(
+            f"trainer.precision={precision} keeps sums and averages in 16 bits, too few for them: give bf16-mixed, "
+            "16-mixed or 32-true"
+        )
     if precision != "auto":
         return precision
     if uses_gpu(accelerator):

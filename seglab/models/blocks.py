@@ -24,7 +24,7 @@ def scale_widths(widths: Sequence[int], width: float) -> list[int]:
     Raises:
         ValueError: If a width or the multiplier is not positive.
     """
-    if width <= 0 or any(channels < 1 for channels in widths):
+    if not 0 < width < math.inf or any(channels < 1 for channels in widths):
         raise ValueError(f"widths and their multiplier must be positive, got {list(widths)} times {width}")
     return [max(min(channels, LEAST_WIDTH), round(channels * width)) for channels in widths]
 
@@ -44,11 +44,16 @@ class GroupNorm(nn.GroupNorm):
 
     Args:
         channels: Width of the input.
-        groups: The most groups; fewer where the width is no multiple of twice as many, so that a group has two
-            channels at least: one alone on a map of 1x1 has no deviation.
+        groups: The most groups, a power of two; fewer where the width is no multiple of twice as many, so that a group
+            has two channels at least: one alone on a map of 1x1 has no deviation.
+
+    Raises:
+        ValueError: `groups` is no power of two.
     """
 
     def __init__(self, channels: int, groups: int = 32) -> None:
+        if groups < 1 or groups & (groups - 1):
+            raise ValueError(f"groups={groups}: give a power of two")
         super().__init__(max(1, math.gcd(channels, 2 * groups) // 2), channels)
 
 

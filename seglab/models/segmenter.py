@@ -1,6 +1,7 @@
 """The whole network: from a uint8 image to the logits of every pixel."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -50,14 +51,15 @@ class Segmenter(nn.Module):
         super().__init__()
         if encoder.strides[0] != 1:
             raise ValueError(f"the encoder's first feature must have stride 1, got strides {list(encoder.strides)}")
-        if min(std) <= 0:
+        if not all(0 < value < math.inf for value in std):
             raise ValueError(f"standard deviations must be positive, got {list(std)}")
         self.encoder = encoder
         self.decoder = decoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=1)
         auxiliary_weights = auxiliary_weights or {}
-        if not set(auxiliary_weights) <= set(encoder.strides) or min(auxiliary_weights.values(), default=1) <= 0:
+        positive = all(0 < weight < math.inf for weight in auxiliary_weights.values())
+        if not positive or not set(auxiliary_weights) <= set(encoder.strides):
             raise ValueError(
                 f"auxiliary weights must be positive, for strides among {sorted(set(encoder.strides))}, "
                 f"got {dict(auxiliary_weights)}"

@@ -217,7 +217,7 @@ def _create(name: str, from_hub: bool, options: Mapping[str, Any]) -> nn.Module:
                 pass
         return timm.create_model(name, pretrained=from_hub, **options)
     except Exception as error:  # the hub's client raises many kinds
-        if not from_hub:
+        if not from_hub or isinstance(error, TypeError):  # an argument that there is not
             raise
         raise InputError(
             f"the weights of {name} cannot be fetched from timm's hub ({first_line(error)}): "

@@ -1,5 +1,6 @@
 """How the pretrained part of a network trains: later, slower, or by its depth."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ class FineTuning:
     def __post_init__(self) -> None:
         if self.frozen_epochs < 0:
             raise ValueError(f"frozen_epochs={self.frozen_epochs}: give 0 epochs or more")
-        if self.lr_factor <= 0:
+        if not 0 < self.lr_factor < math.inf:
             raise ValueError(f"lr_factor={self.lr_factor}: give a factor above 0, or freeze with frozen_epochs")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay}: give a factor above 0 and up to 1")

@@ -37,7 +37,7 @@ class Inference(nn.Module):
         overlap: float = 0.5,
     ) -> None:
         super().__init__()
-        if not scales or min(scales) <= 0:
+        if not scales or not all(0 < scale < math.inf for scale in scales):
             raise ValueError(f"scales={list(scales)}: give one or more factors above 0, 1 for the image as it is")
         if window is not None and window < 1:
             raise ValueError(f"window={window}: give the side of a window in pixels, or null for whole images")

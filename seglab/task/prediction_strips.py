@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
+from seglab.errors import InputError
 from seglab.task.pictures import strips
 
 Row = tuple[str, np.ndarray, np.ndarray, np.ndarray]  # name, image uint8 (h, w, 3), mask and preds uint8 (h, w)
@@ -47,9 +48,15 @@ class PredictionStrips(pl.Callback):
         folder: Where the pictures go, as epoch-<number>.png, counted from 1.
         num_images: How many validation images; spread evenly over the split, the same in every epoch.
         every_n_epochs: How often; the last epoch is always drawn.
+
+    Raises:
+        InputError: A number is below 1.
     """
 
     def __init__(self, folder: str | Path, num_images: int = 6, every_n_epochs: int = 10) -> None:
+        for key, value in {"num_images": num_images, "every_n_epochs": every_n_epochs}.items():
+            if value < 1:
+                raise InputError(f"callbacks.strips.{key}={value}: give 1 or more, or callbacks.strips=null for none")
         self.folder = Path(folder)
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs

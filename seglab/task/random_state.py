@@ -22,7 +22,7 @@ class RandomState(pl.Callback):
         name, keys, position, has_gauss, gauss = np.random.get_state()
         return {
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
             "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)],
             "python": random.getstate(),
         }
@@ -43,5 +43,5 @@ class RandomState(pl.Callback):
         np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
         version, words, gauss = saved["python"]
         random.setstate((version, tuple(words), gauss))
-        if len(saved["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+        if saved["cuda"] and torch.cuda.is_available():  # every process draws alike, each on a GPU of its own
+            torch.cuda.set_rng_state(saved["cuda"][0].cpu())

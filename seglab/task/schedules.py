@@ -85,7 +85,7 @@ class WarmupPolynomialLR(WarmupLR):
     """
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.05, end_factor: float = 0.0, power: float = 0.9) -> None:
-        if power <= 0:
+        if not 0 < power < math.inf:
             raise InputError(f"scheduler.power={power}: give a power above 0")
         self.power = power
         super().__init__(optimizer, warmup, end_factor)

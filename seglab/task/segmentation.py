@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from seglab.errors import InputError
@@ -141,9 +142,22 @@ class SegmentationTask(pl.LightningModule):
         self._validated = False
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps a network that has diverged from replacing the last good checkpoint."""
+        """Refuses to replace the last good checkpoint by a diverged network; the sums become those of all processes."""
         if self.train_loss.update_called:
             self._refuse_divergence("train/loss", self.train_loss.compute())
+        for name, metric in self._sums_of_training():
+            with metric.sync_context():
+                sums = {f"{name}.{key}": value.clone() for key, value in metric.metric_state.items()}
+            checkpoint["state_dict"].update(sums)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves the sums to the first process, or they would count once for each."""
+        for name, metric in self._sums_of_training() if self.global_rank else ():
+            zeros = {f"{name}.{key}": torch.zeros_like(value) for key, value in metric.metric_state.items()}
+            checkpoint["state_dict"].update(zeros)
+
+    def _sums_of_training(self) -> list[tuple[str, Metric]]:
+        return [("train_loss", self.train_loss), ("train_jaccard", self.train_jaccard)]
 
     def _refuse_divergence(self, name: str, loss: Tensor) -> None:
         if not math.isfinite(float(loss)):

@@ -1,6 +1,5 @@
 """Averages of a network's weights along its training, which are scored and kept in place of the last ones."""
 
-import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from seglab.errors import InputError
 
@@ -36,7 +35,7 @@ class WeightAveraging(pl.Callback):
         """Returns whether the weights after a step of the optimizer, perhaps an epoch's last, count."""
         raise NotImplementedError
 
-    def refresh(self, trainer: pl.Trainer, model: nn.Module) -> None:
+    def refresh(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Completes a network that has just got the average."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,7 +80,7 @@ class WeightAveraging(pl.Callback):
     def _show_average(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if self._average is not None and not self._swapped:
             self._swap(task.model)
-            self.refresh(trainer, task.model)
+            self.refresh(trainer, task)
 
     @torch.no_grad()
     def _swap(self, model: nn.Module) -> None:
@@ -172,20 +171,30 @@ class StochasticWeightAveraging(WeightAveraging):
         late = self._average is not None or trainer.current_epoch >= self.start * trainer.max_epochs
         return is_last_step and late
 
-    def refresh(self, trainer: pl.Trainer, model: nn.Module) -> None:
-        """Measures the running statistics of every BatchNorm that is not frozen."""
+    @torch.no_grad()
+    def refresh(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Measures the running statistics of every BatchNorm that is not frozen, the frozen ones as they are.
+
+        As `torch.optim.swa_utils.update_bn`, which resets the frozen ones, too. What is drawn here, by dropout for
+        instance, is drawn apart: the training goes on as without it.
+        """
         loader = trainer.datamodule.train_dataloader()
         batches = map(trainer.strategy.batch_to_device, itertools.islice(loader, trainer.num_training_batches))
-        trained = model.training
+        model, trained = task.model, task.model.training
         model.train()
+        task.fine_tuning.freeze(model, trainer.current_epoch)
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        norms = [module for module in norms if module.track_running_stats]
-        frozen = [(module, copy.deepcopy(module.state_dict())) for module in norms if not module.training]
-        with trainer.precision_plugin.forward_context():
-            update_bn((batch["image"] for batch in batches), model)
-        model.train(trained)
+        norms = [module for module in norms if module.track_running_stats and module.training]
+        momenta = [module.momentum for module in norms]
         for module in norms:
+            module.reset_running_stats()
+            module.momentum = None  # the mean of all batches
+        devices = [trainer.strategy.root_device] if trainer.strategy.root_device.type == "cuda" else []
+        with torch.random.fork_rng(devices), trainer.precision_plugin.forward_context():
+            for batch in batches:
+                model(batch["image"])
+        model.train(trained)
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
             for statistic in (module.running_mean, module.running_var):
                 statistic.copy_(trainer.strategy.reduce(statistic, reduce_op="mean"))
-        for module, state in frozen:  # which `update_bn` has reset
-            module.load_state_dict(state)

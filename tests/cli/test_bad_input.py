@@ -223,12 +223,16 @@ def test_resuming_on_other_data(refused, trained, tmp_path):
         (["scheduler=plateau", "scheduler.monitor=val/miou"], "add scheduler.mode=max"),
         (["callbacks.best=null"], "callbacks.best=null: a run's record is made of it"),
         (["callbacks.throughput=null"], "callbacks.throughput=null: a run's record is made of it"),
+        (["callbacks.strips.num_images=0"], "callbacks.strips.num_images=0: give 1 or more"),
+        (["callbacks.strips.every_n_epochs=0"], "callbacks.strips.every_n_epochs=0: give 1 or more"),
+        (["trainer.precision=bf16-true"], "trainer.precision=bf16-true keeps sums and averages in 16 bits"),
+        (["model.width=inf"], "widths and their multiplier must be positive"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 leaves nothing to train on"),
         (["trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"], "trainer.max_epochs=2 makes 2 epochs: none"),
         (["max_images=4", "trainer.check_val_every_n_epoch=4"], "max_images=4 makes 1 epochs: none"),
     ],
 )
-def test_a_run_without_a_best_epoch(refused, words, said, tmp_path):
+def test_what_would_fail_or_mislead_later_is_refused(refused, words, said, tmp_path):
     scenes = ["data.source.train=40", "data.source.val=2", "data.source.test=2", "model.width=0.05"]
     assert said in refused("train", "logger=csv", *scenes, *words, f"hydra.run.dir={tmp_path / 'run'}")
 

@@ -97,6 +97,12 @@ def test_group_norm_keeps_two_channels_in_a_group(channels, groups):
         assert GroupNorm(channels)(torch.randn(1, channels, 1, 1)).isfinite().all()
 
 
+@pytest.mark.parametrize("groups", [0, 9, 48])
+def test_group_norm_refuses_groups_that_are_no_power_of_two(groups):
+    with pytest.raises(ValueError, match=f"groups={groups}: give a power of two"):
+        GroupNorm(36, groups)
+
+
 def test_squeeze_excite_weights_channels_by_their_means():
     torch.manual_seed(0)
     module, x = SqueezeExcite(32), torch.randn(2, 32, 5, 4)

@@ -51,10 +51,11 @@ def changed(before, after, part):
     return [not torch.equal(before[name], after[name]) for name in before if name.startswith(part)]
 
 
-def test_the_backbone_stays_to_the_bit_while_it_is_frozen_and_trains_after(make_data, make_trainer):
+@pytest.mark.parametrize("average", [[], [StochasticWeightAveraging(0.0)]], ids=["plain", "swa"])
+def test_the_backbone_stays_to_the_bit_while_it_is_frozen_and_trains_after(make_data, make_trainer, average):
     epochs, task = Epochs(), tuned(FineTuning(frozen_epochs=2))
     start = {name: value.clone() for name, value in task.model.state_dict().items()}
-    make_trainer([epochs], max_epochs=3).fit(task, datamodule=make_data(size=32))
+    make_trainer([*average, epochs], max_epochs=3).fit(task, datamodule=make_data(size=32))
     for state in epochs.states[:2]:
         assert not any(changed(start, state, BACKBONE))  # its BatchNorm's running statistics, too
     assert all(changed(start, epochs.states[0], "decoder."))
@@ -93,6 +94,26 @@ def test_frozen_stages_stay_to_the_bit_when_the_backbone_is_set_free(make_data, 
         if name.startswith(BACKBONE):
             stays = modules[name.removeprefix(BACKBONE).rpartition(".")[0]] < 2
             assert torch.equal(value, epochs.states[-1][name]) == stays, name
+
+
+def test_norms_behind_frozen_ones_are_measured_on_what_these_give(make_data, make_trainer):
+    task = tuned(frozen_stages=2)
+    norms = [module for module in task.model.encoder.backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    frozen, free = ([norm for norm in norms if norm.training is state] for state in (False, True))
+    assert frozen and free
+    for norm in frozen:
+        norm.running_mean.add_(0.3)  # as far from what its input has as those of other photographs are
+        norm.running_var.mul_(0.04)
+    data = make_data(size=32)
+    make_trainer([StochasticWeightAveraging(0.0)]).fit(task, datamodule=data)
+    measured, seen = free[0].running_mean.clone(), []
+    free[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    task.model.train()
+    with torch.no_grad():
+        for batch in data.train_dataloader():
+            task.model(batch["image"])
+    mean = torch.stack([each.mean((0, 2, 3)) for each in seen]).mean(0)
+    torch.testing.assert_close(measured, mean, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])

@@ -88,8 +88,9 @@ def test_the_moving_average_is_the_one_by_hand_and_is_what_is_validated(fit):
 
 
 @pytest.mark.parametrize("average", AVERAGES)
-@pytest.mark.parametrize("options", [{}, {"check_val_every_n_epoch": 2}])
+@pytest.mark.parametrize("options", [{"check_val_every_n_epoch": 1}, {"check_val_every_n_epoch": 2}])
 def test_the_weights_that_are_trained_are_those_of_a_run_without_it(fit, average, options):
+    options |= {"dropout": 0.3}
     plain, averaged = fit(**options)[0], fit([average()], **options)[0]
     assert len(plain.batches) == 6
     for first, second in zip(plain.batches, averaged.batches, strict=True):
