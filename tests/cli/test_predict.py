@@ -12,6 +12,10 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+import seglab
+from seglab.data.files import read_image
+from seglab.errors import InputError
+
 
 def test_masks_are_those_of_the_evaluation(call, trained, photographs, tmp_path):
     out = tmp_path / "out"
@@ -81,6 +85,19 @@ def test_a_shrunk_photograph_is_predicted_at_its_own_size(call, trained, tmp_pat
         status, _, err = call("predict", run, tmp_path / "photo.png", "-o", tmp_path / "out", *words)
         assert (status, err) == (0, "") and Image.open(tmp_path / "out" / "masks" / "photo.png").size == (64, 40)
     assert np.load(tmp_path / "out" / "probabilities" / "photo.npy").shape == (9, 40, 64)
+
+
+def test_a_network_is_loaded_in_python(call, trained, photographs, tmp_path):
+    status, _, err = call("predict", trained, photographs, "-o", tmp_path / "out", "--flip", "--probabilities")
+    assert status == 0, err
+    network = seglab.load(trained, flip=True)
+    assert network.class_names[0] == "background"
+    for path in photographs.iterdir():
+        preds, probabilities = network.predict(read_image(path), with_probabilities=True)
+        assert np.array_equal(preds, np.asarray(Image.open(tmp_path / "out" / "masks" / path.name)))
+        assert np.array_equal(probabilities, np.load(tmp_path / "out" / "probabilities" / f"{path.stem}.npy"))
+    with pytest.raises(InputError, match="is not a run folder"):
+        seglab.load(tmp_path)
 
 
 def test_what_it_has_written_is_no_photograph(call, trained, photographs, tmp_path):

@@ -111,11 +111,20 @@ def test_command_runs(line, place, call, trained):
 def test_sweep_starts_each_job(line, place, call):
     """What a job does is tests/cli/test_sweep.py's; here each is planned, started and refused before it trains."""
     words = [word.replace("=VOC", f"={place / 'VOC'}") for word in shlex.split(line)[2:]]
+    words = [word.replace("root=photos", f"root={place / 'photos'}") for word in words]
     status, _, err = call("train", *words, "trainer.limit_val_batches=0", f"hydra.sweep.dir={place / 'sweep'}")
     assert status == 1
-    varied = [word.split("=")[1].split(",") for word in words if "," in word] or [range(5)]  # sweep=dropout has five
+    lists = [word.split("=")[1] for word in words if "," in word and "[" not in word]
+    varied = [values.split(",") for values in lists] or [range(5)]  # sweep=dropout has five
     jobs = [place / "sweep" / job["folder"] for job in json.loads((place / "sweep" / "sweep.json").read_text())]
     assert len(set(jobs)) == math.prod(map(len, varied))
     for job in jobs:
         assert "trainer.limit_val_batches=0 leaves no validation" in (job / "output.log").read_text()
         assert f"{job.name}: failed" in err
+
+
+def test_the_python_example_runs(place, trained):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(code.replace("RUN", str(trained)).replace("photo.jpg", str(place / "photos/images/p00.jpg")), names)
+    assert names["classes"].shape == (40, 60) and names["classes"].max() < len(names["network"].class_names)
