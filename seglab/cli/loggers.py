@@ -1,9 +1,9 @@
 """Loggers beside metrics.csv, and the care that Weights & Biases needs: no prompt, no lost run, an honest exit code."""
 
-import hashlib
 import logging
 import netrc
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from urllib.request import getproxies
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.run_folder import read_summary, resolved, shown
+from seglab.cli.run_folder import read_summary, resolved, shown, write_summary
 from seglab.errors import InputError
 from seglab.lab.runs import flat
 
@@ -132,8 +132,9 @@ def _init_wandb(cfg: DictConfig, node: DictConfig, mode: str) -> Any:
 
     run_dir = Path(cfg.run_dir)
     settings = wandb.Settings(silent=mode != "online", console="off", init_timeout=60)
-    # The same id for the same folder: a resumed run goes on in its own W&B run.
-    identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:8]
+    # kept with the run, which goes on in its own W&B run; W&B's agent has chosen one
+    identity = read_summary(run_dir).get("wandb_id") or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+    write_summary(run_dir, {"wandb_id": identity})
     options = {"name": node.name or run_dir.name, "mode": mode, "settings": settings, "id": identity}
     if cfg.resume and mode == "online":
         options["resume"] = "allow"

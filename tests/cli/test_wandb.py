@@ -76,8 +76,9 @@ def folder(wandb_sweep):
     return wandb_sweep[0] / "lr=0.001"
 
 
-def test_each_job_of_a_sweep_has_its_own_run_in_one_group_with_an_honest_exit_code(runs):
+def test_each_job_of_a_sweep_has_its_own_run_in_one_group_with_an_honest_exit_code(runs, folder):
     assert len({run["run"].run_id for run in runs}) == 3
+    assert json.loads((folder / "summary.json").read_text())["wandb_id"] == runs[0]["run"].run_id
     assert {run["run"].run_group for run in runs} == {"lr"}
     assert {run["run"].job_type for run in runs} == {"train"}
     assert [run["config"]["optimizer.lr"] for run in runs] == [1e-3, 1e30, 1e-2]
