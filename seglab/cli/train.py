@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MANY_IMAGES_OF_A_CLASS = 5
 IS_FIRST_PROCESS = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
@@ -197,6 +196,8 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
 
 def warn_of_rare_classes(datamodule: "SegmentationDataModule") -> None:
     """Says which classes so few images of val or test have that the split's mIoU hangs on these."""
+    from seglab.lab.runs import MANY_IMAGES_OF_A_CLASS
+
     for split in ("val", "test"):
         counts = datamodule.images_with(split)
         if rare := [f"{name} ({count})" for name, count in counts.items() if count < MANY_IMAGES_OF_A_CLASS]:

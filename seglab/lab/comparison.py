@@ -10,12 +10,11 @@ from seglab.errors import InputError
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, resampled_scores, widened
 from seglab.lab.comparable import Scored, nearest, read_alike
 from seglab.lab.groups import Group
-from seglab.lab.runs import Run
+from seglab.lab.runs import MANY_IMAGES_OF_A_CLASS, Run
 from seglab.lab.significance import Estimate, estimate, paired_estimate
 from seglab.lab.verdicts import Difference, judged
 
 MANY_IMAGES = 30
-MANY_IMAGES_OF_A_CLASS = 5
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from seglab.cli.train import recorded_ending
+
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=2"]
 SCENES = ["data.source.train=8", "data.source.val=5", "data.source.test=5", "trainer.accelerator=cpu"]
@@ -120,6 +122,16 @@ def test_a_run_that_is_cut_in_its_test_goes_on_with_it(call, tmp_path, monkeypat
     status, _, err = call("train", f"resume={run}")
     assert status == 0, err
     assert summary(run)["status"] == "finished" and 0 < summary(run)["test_miou"] < 1
+
+
+def test_the_seconds_of_earlier_parts_count_also_of_one_that_was_killed(tmp_path):
+    for part in (1, 2):
+        with pytest.raises(ZeroDivisionError), recorded_ending(tmp_path) as note_seconds:
+            time.sleep(0.2)
+            note_seconds()
+            assert summary(tmp_path)["seconds"] >= 0.2 * part  # all that a SIGKILL here would leave
+            1 / 0  # noqa: B018
+    assert summary(tmp_path)["status"] == "failed" and 0.4 <= summary(tmp_path)["seconds"] < 5
 
 
 def test_the_summary_has_the_miou_of_the_best_epoch_whatever_chooses_it(call, tmp_path):
