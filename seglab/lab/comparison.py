@@ -240,7 +240,7 @@ def notes_on_images(scored: Scored, metric: str) -> list[str]:
             "and a run that does not leaves it out of the mean."
         )
     few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < MANY_IMAGES_OF_A_CLASS]
-    if few:
+    if few and len(scored.names) >= MANY_IMAGES:
         notes.append(f"Few images have {', '.join(few)}: chance decides more about such a class than about the others.")
     return notes
 

@@ -5,6 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from seglab.data.augment import Augmentation
+from seglab.data.datamodule import _use_one_thread
 from seglab.data.dataset import EvalDataset, TrainDataset
 from seglab.data.mix import CopyPaste, CutMix
 from seglab.data.reader import Reader
@@ -121,7 +122,8 @@ def test_the_stream_is_the_same_for_any_number_of_workers(workers):
         mix = CopyPaste(Shapes.class_names)
         dataset = _train(augment=_augment(), scale=(0.5, 2.0), mix=mix)
         sampler = EpochSampler(len(dataset))
-        loader = DataLoader(dataset, 2, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+        options = {"num_workers": workers, "persistent_workers": workers > 0, "worker_init_fn": _use_one_thread}
+        loader = DataLoader(dataset, 2, sampler=sampler, **options)
         batches = []
         for epoch in range(2):
             sampler.set_epoch(epoch)

@@ -1,8 +1,8 @@
 import hashlib
 import io
-import multiprocessing
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -204,10 +204,10 @@ def test_voc_is_downloaded_where_it_is_missing(tmp_path, monkeypatch):
     assert (source.read("train", 0)[1] == 1).all()
 
 
-def test_of_several_processes_one_downloads(tmp_path):
+def test_of_several_at_a_time_one_downloads(tmp_path):
     data = pack({"a/b.txt": b"1" * 300_000})
-    with Site(data) as site, multiprocessing.get_context("fork").Pool(3) as pool:
+    with Site(data) as site, ThreadPoolExecutor(3) as pool:  # each opens the lock's file anew, as a process does
         there = (tmp_path / "a" / "b.txt").exists
-        jobs = [pool.apply_async(fetch_and_unpack, (site.url, md5(data), tmp_path, there)) for _ in range(3)]
-        assert [job.get(60) for job in jobs] == [None] * 3
+        jobs = [pool.submit(fetch_and_unpack, site.url, md5(data), tmp_path, there) for _ in range(3)]
+        assert [job.result(60) for job in jobs] == [None] * 3
     assert len(site.asked) == 1 and (tmp_path / "a" / "b.txt").stat().st_size == 300_000
