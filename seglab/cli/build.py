@@ -220,12 +220,29 @@ def uses_gpu(accelerator: str) -> bool:
     return torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
 
 
-def build_trainer(cfg: DictConfig, callbacks: list["pl.Callback"], loggers: list[Any]) -> "pl.Trainer":
-    """Builds the trainer with whole-file checkpoints."""
+def resolve_strategy(cfg: DictConfig, model: "Segmenter") -> str:
+    """Returns the trainer's strategy; `auto` on several devices expects parameters that get no gradient, if there are.
+
+    DDP ends with an error at the second step otherwise. They are those of a backbone while `frozen_epochs` lasts, and
+    those of layers whose output the decoder does not read.
+    """
+    from seglab.models import idle_parameters
+
+    if cfg.trainer.strategy != "auto" or cfg.trainer.devices in (1, "1"):
+        return cfg.trainer.strategy
+    frozen = OmegaConf.select(cfg, "model.fine_tuning.frozen_epochs")
+    return "ddp_find_unused_parameters_true" if frozen or idle_parameters(model) else "auto"
+
+
+def build_trainer(
+    cfg: DictConfig, model: "Segmenter", callbacks: list["pl.Callback"], loggers: list[Any]
+) -> "pl.Trainer":
+    """Builds the trainer of a network with whole-file checkpoints."""
     from seglab.task import AtomicCheckpointIO
 
     return instantiate(
         cfg.trainer,
+        strategy=resolve_strategy(cfg, model),
         precision=resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         callbacks=callbacks,
         logger=loggers,

@@ -202,12 +202,12 @@ def check_steps(cfg: DictConfig) -> None:
 
 
 def check_encoder(cfg: DictConfig) -> None:
-    """Refuses a backbone that timm does not know, weights that are not there, and freezing that DDP does not expect.
+    """Refuses a backbone that timm does not know, and weights that are not there.
 
     Raises:
         InputError: The first of these.
     """
-    encoder, trainer = cfg.model.encoder, cfg.trainer
+    encoder = cfg.model.encoder
     if encoder.get("_target_") == "seglab.models.TimmEncoder":
         from seglab.models.timm_encoder import HUB, refuse_unknown_name
 
@@ -216,12 +216,6 @@ def check_encoder(cfg: DictConfig) -> None:
             raise InputError(
                 f"model.encoder.weights={encoder.weights} does not exist: give null, {HUB} or the path of a file"
             )
-    frozen = OmegaConf.select(cfg, "model.fine_tuning.frozen_epochs")
-    if frozen and trainer.devices not in (1, "1") and trainer.strategy == "auto":
-        raise InputError(
-            f"model.fine_tuning.frozen_epochs={frozen} leaves parameters without a gradient: on several devices add "
-            "trainer.strategy=ddp_find_unused_parameters_true"
-        )
 
 
 def network_of(cfg: DictConfig) -> dict[str, Any]:

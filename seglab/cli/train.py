@@ -181,7 +181,8 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
         mean, std = datamodule.statistics.mean, datamodule.statistics.std
     task = build_task(cfg, mean, std, class_weights(cfg, datamodule))
     with closed_wandb():
-        trainer = build_trainer(cfg, build_callbacks(cfg), build_loggers(cfg) if IS_FIRST_PROCESS else [])
+        loggers = build_loggers(cfg) if IS_FIRST_PROCESS else []
+        trainer = build_trainer(cfg, task.model, build_callbacks(cfg), loggers)
         if note_seconds is not None:
             trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_epoch_end=lambda *_: note_seconds()))
         try:

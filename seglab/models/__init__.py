@@ -14,7 +14,7 @@ from seglab.models.sampling import (
     TransposedUpsample,
 )
 from seglab.models.segformer import SegFormerDecoder
-from seglab.models.segmenter import Segmenter, forward_flops
+from seglab.models.segmenter import Segmenter, forward_flops, idle_parameters
 from seglab.models.skips import Add, AttentionGate, Concatenate, NoSkip
 from seglab.models.timm_encoder import TimmEncoder
 from seglab.models.unetplusplus import UNetPlusPlusDecoder
@@ -50,4 +50,5 @@ __all__ = [
     "UNetPlusPlusDecoder",
     "UPerNetDecoder",
     "forward_flops",
+    "idle_parameters",
 ]

@@ -113,6 +113,19 @@ def enlarge_and_crop(logits: Tensor, padded: torch.Size, size: torch.Size) -> Te
     return logits[..., : size[0], : size[1]].float()
 
 
+def idle_parameters(model: nn.Module, size: int = 64) -> list[str]:
+    """Returns the names of the parameters that train and get no gradient, such as a layer whose output nobody reads.
+
+    Args:
+        model: maps images uint8 (b, 3, h, w) to logits, or to a list of them while training; nothing is computed.
+        size: side in pixels of the images that are thought of.
+    """
+    shadow = copy.deepcopy(model).to("meta").train()
+    logits = shadow(torch.empty(2, 3, size, size, dtype=torch.uint8, device="meta"))
+    sum(each.sum() for each in (logits if isinstance(logits, list) else [logits])).backward()
+    return [name for name, each in shadow.named_parameters() if each.requires_grad and each.grad is None]
+
+
 def forward_flops(model: nn.Module, size: int) -> int:
     """Returns the floating-point operations of one size x size image, two for each multiply-add; computes nothing."""
     shadow = copy.deepcopy(model).to("meta").eval()

@@ -31,7 +31,7 @@ def test_rung_trains_and_validates(rung, tmp_path, monkeypatch):
     statistics = datamodule.statistics
     mean, std = (statistics.mean, statistics.std) if cfg.data.normalize else ((0, 0, 0), (1, 1, 1))
     task = build_task(cfg, mean, std, class_weights(cfg, datamodule))
-    trainer = build_trainer(cfg, build_callbacks(cfg), [])
+    trainer = build_trainer(cfg, task.model, build_callbacks(cfg), [])
     trainer.fit(task, datamodule=datamodule)
     assert trainer.global_step == 2
     scores = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -71,6 +71,14 @@ def test_two_processes_train_one_run_and_the_same_seed_repeats_it(command, tmp_p
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_two_processes_train_a_network_with_parameters_that_get_no_gradient(command, tmp_path):
+    words = ["model=unet_timm", "model.encoder.name=test_vit", "model/decoder=deeplabv3plus", "data.crop_size=32"]
+    words += ["model.fine_tuning.frozen_epochs=1", "trainer.max_epochs=2", "trainer.devices=2", "data.batch_size=2"]
+    done = command("train.py", *words, *SCENES, "logger=csv", "callbacks.strips=null", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path / "run")["status"] == "finished"
+
+
 @pytest.mark.parametrize(("cut", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status):
     run = tmp_path / "run"

@@ -38,7 +38,7 @@ def gradient(tmp_path, folder, environment, monkeypatch):
         torch.manual_seed(0)
         task, datamodule = build_task(cfg, [0.5] * 3, [0.3] * 3, None), build_datamodule(cfg)
         before = flat(task.model)
-        trainer = build_trainer(cfg, [], [])
+        trainer = build_trainer(cfg, task.model, [], [])
         trainer.fit(task, datamodule=datamodule)
         assert trainer.global_step == 1
         return before - flat(task.model)

@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from seglab.errors import InputError
-from seglab.models import BilinearUpsample, ConvDecoder, Segmenter, TimmEncoder
+from seglab.models import (
+    BilinearUpsample,
+    ConvDecoder,
+    DeepLabV3PlusDecoder,
+    SegFormerDecoder,
+    Segmenter,
+    TimmEncoder,
+    idle_parameters,
+)
 
 # channels behind the image's, and strides
 BACKBONES = {
@@ -75,6 +83,15 @@ def test_a_plain_transformer_gives_four_blocks_through_the_pyramid():
     torch.testing.assert_close(features, encoder.pyramid(blocks))
     assert torch.equal(features[2], blocks[2])
     assert torch.equal(features[3], nn.functional.max_pool2d(blocks[3], 2))
+
+
+def test_parameters_without_a_gradient_are_found():
+    encoder = TimmEncoder("test_vit")
+    reading_all = SegFormerDecoder(encoder.channels, encoder.strides)
+    assert idle_parameters(Segmenter(encoder, reading_all, 3)) == []
+    found = idle_parameters(Segmenter(encoder, DeepLabV3PlusDecoder(encoder.channels, encoder.strides), 3))
+    assert found == ["encoder.pyramid.levels.1.weight", "encoder.pyramid.levels.1.bias"]
+    assert all(each.grad is None and each.device.type == "cpu" for each in encoder.parameters())
 
 
 def test_dinov2_takes_patches_of_16_and_refuses_its_own_14():
