@@ -45,6 +45,10 @@ def load(
     from argparse import Namespace
 
     from seglab.cli.network import load_network
+    from seglab.errors import InputError
+
+    if not runs:
+        raise InputError("seglab.load() names no run: give the folder of one, or of several")
 
     options = Namespace(checkpoint=checkpoint, flip=flip, scales=scales, window=window, overlap=overlap, device=device)
     return load_network([Path(run) for run in runs], options, temperature)

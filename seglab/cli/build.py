@@ -226,9 +226,15 @@ def resolve_strategy(cfg: DictConfig, model: "Segmenter") -> str:
     DDP ends with an error at the second step otherwise. They are those of a backbone while `frozen_epochs` lasts, and
     those of layers whose output the decoder does not read.
     """
+    import torch
+
     from seglab.models import idle_parameters
 
-    if cfg.trainer.strategy != "auto" or cfg.trainer.devices in (1, "1"):
+    devices = cfg.trainer.devices
+    if devices in ("auto", -1, "-1"):
+        devices = torch.cuda.device_count() if uses_gpu(cfg.trainer.accelerator) else 1
+    alone = devices in (1, "1") and cfg.trainer.get("num_nodes", 1) == 1
+    if cfg.trainer.strategy != "auto" or alone:
         return cfg.trainer.strategy
     frozen = OmegaConf.select(cfg, "model.fine_tuning.frozen_epochs")
     return "ddp_find_unused_parameters_true" if frozen or idle_parameters(model) else "auto"

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.mistakes import CONF
-from seglab.cli.run_folder import load_config, resolved
+from seglab.cli.run_folder import load_config, read_summary, resolved
 from seglab.errors import InputError
 from seglab.lab.runs import config_of_result, flat
 
 _OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
 _FREE_TO_RESUME = (  # keys that a run may go on with other values of
-    *("max_images.", "trainer.max_epochs.", "callbacks."),
+    *("max_images.", "trainer.max_epochs.", "callbacks.early_stopping."),
     *(f"trainer.{key}." for key in ("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic")),
     *(f"trainer.{key}." for key in ("check_val_every_n_epoch", "log_every_n_steps", "num_sanity_val_steps")),
 )
@@ -113,7 +114,7 @@ def check_resumed(cfg: DictConfig) -> None:
     dataset in the middle would count for the whole. An average of weights may be added to a run without one.
 
     Raises:
-        InputError: Naming the keys that differ, or what the checkpoints are of.
+        InputError: Naming the keys that differ, or what the checkpoints are of; or the dataset has changed.
     """
     before = load_config(Path(cfg.resume))
     if network_of(before) != network_of(cfg):
@@ -129,6 +130,9 @@ def check_resumed(cfg: DictConfig) -> None:
         said = ", ".join(f"{key}={given.get(key)} (was {own.get(key)})" for key in keys[:5])
         said += " ..." if len(keys) > 5 else ""
         raise InputError(f"resume={cfg.resume}: {said} cannot change within a run: leave it out, or start a new run")
+    data = instantiate(cfg.data.source, _convert_="all").content_digest()
+    if read_summary(Path(cfg.resume)).get("data_fingerprint", data) != data:
+        raise InputError(f"resume={cfg.resume}: the dataset has changed since the run began: start a new run")
 
 
 def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:

@@ -76,6 +76,8 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     trainer = build_evaluator(cfg, run_cfg)
     if trainer.precision != read_summary(runs[0]).get("precision", trainer.precision):
         settings["precision"] = trainer.precision
+    if cfg.data.root:
+        settings["data"] = name_of_folder(Path(cfg.data.root))
     folder = runs[0] / "evaluation" / evaluation_name(cfg, protocol, settings)
     settings |= {"temperature": task.temperature} if task.temperature != 1 else {}
     writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays, inference=settings)
@@ -201,14 +203,12 @@ def evaluation_name(cfg: DictConfig, protocol: str | None, settings: dict[str, A
     Args:
         cfg: The command's config.
         protocol: Where it is another than the run's own.
-        settings: As `inference_settings` returns them, and the precision where it is another than the run's own.
+        settings: As `inference_settings` returns them, and precision and data where they are others than the run's own.
     """
     parts = [cfg.split]
     if protocol:
         parts.append(protocol)
     parts += settings_name(settings)
-    if cfg.data.root:
-        parts.append(name_of_folder(Path(cfg.data.root)))
     if cfg.trainer.limit_test_batches is not None:
         parts.append(f"first-{cfg.trainer.limit_test_batches}-batches")
     if cfg.temperature not in (None, FIT):

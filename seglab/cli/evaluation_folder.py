@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig
 
 def several(value: Any) -> list[str]:
     """Returns the values of a key that takes one or a list."""
-    return [str(each) for each in value] if isinstance(value, list | ListConfig) else [str(value)]
+    return [str(each) for each in value] if isinstance(value, list | tuple | ListConfig) else [str(value)]
 
 
 def inference_settings(runs: Sequence[Path], options: Namespace | DictConfig) -> dict[str, Any]:
@@ -43,6 +43,8 @@ def settings_name(settings: dict[str, Any]) -> Iterator[str]:
                 yield f"mean-of-{len(value)}-{_digits(*sorted(value))}"
             case "flip":
                 yield "flip"
+            case "data":
+                yield value
             case "scales":
                 yield "-".join(["scales", *(f"{scale:g}" for scale in value)])
             case _:

@@ -1,5 +1,6 @@
 """Loggers beside metrics.csv, and the care that Weights & Biases needs: no prompt, no lost run, an honest exit code."""
 
+import hashlib
 import logging
 import netrc
 import os
@@ -132,8 +133,9 @@ def _init_wandb(cfg: DictConfig, node: DictConfig, mode: str) -> Any:
 
     run_dir = Path(cfg.run_dir)
     settings = wandb.Settings(silent=mode != "online", console="off", init_timeout=60)
-    # kept with the run, which goes on in its own W&B run; W&B's agent has chosen one
-    identity = read_summary(run_dir).get("wandb_id") or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+    # Kept with the run, which goes on in its own W&B run; W&B's agent has chosen one. Older runs have their folder's.
+    older = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:8] if cfg.resume else None
+    identity = read_summary(run_dir).get("wandb_id") or older or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
     write_summary(run_dir, {"wandb_id": identity})
     options = {"name": node.name or run_dir.name, "mode": mode, "settings": settings, "id": identity}
     if cfg.resume and mode == "online":

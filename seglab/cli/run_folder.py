@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,20 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
     if not has_checkpoint(run):
         checkpoint_path(run, "last")
     own = list(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
-    merged = {override.split("=", 1)[0].lstrip("+"): override for override in [*own, *overrides]}
+    merged = latest([*own, *overrides])
     merged.pop("hydra.run.dir", None)
     merged["resume"] = f"resume={quoted(str(run))}"
     return [*merged.values(), f"hydra.run.dir={quoted(str(run))}", "hydra.mode=RUN"]
+
+
+def latest(overrides: Sequence[str]) -> dict[str, str]:
+    """Returns the last word for each key; a key that was added with + stays one that is added."""
+    words: dict[str, str] = {}
+    for word in overrides:
+        key = word.split("=", 1)[0].lstrip("+")
+        added = words.get(key, "").startswith("+") and not word.startswith("+")
+        words[key] = f"+{word}" if added else word
+    return words
 
 
 def save_config(cfg: DictConfig, overrides: list[str], run: Path) -> None:

@@ -191,6 +191,8 @@ def _action(run: Path, config: dict[str, Any], fingerprints: dict[str, str], com
         if summary.get("data_fingerprint") != _fingerprint(config["data"]["source"], fingerprints):
             return AGAIN, "finished, but the data has changed since"
         return SKIP, "" if summary.get("git_commit") == commit else "finished, with another version of the code"
+    if summary.get("data_fingerprint") not in (None, _fingerprint(config["data"]["source"], fingerprints)):
+        return AGAIN, "was cut, and the data has changed since"
     return (RESUME, "") if has_checkpoint(run) else (START, "was cut before its first epoch ended")
 
 

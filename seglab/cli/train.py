@@ -23,6 +23,8 @@ from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, refuse_null_choices, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
+    has_checkpoint,
+    latest,
     load_checkpoint,
     read_summary,
     resume_overrides,
@@ -104,8 +106,8 @@ def train(cfg: DictConfig) -> None:
 
 
 def words_of_run(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """Returns the words that make a run anew, from any folder, however often it was cut and resumed."""
-    words = {word.split("=", 1)[0].lstrip("+"): word for word in overrides}
+    """Returns the words that make a run anew, however often it was cut and resumed, with its data from any folder."""
+    words = latest(overrides)
     words.pop("resume", None)
     if "data.root" in words:
         words["data.root"] = f"data.root={quoted(cfg.data.root)}"
@@ -130,7 +132,8 @@ def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
         ending = {"status": "finished"}
     except (Interrupted, KeyboardInterrupt):
         ending = {"status": "interrupted"}
-        log.warning("cut: go on with python train.py resume=%s", shown(run))
+        how = f"go on with python train.py resume={shown(run)}" if has_checkpoint(run) else "there is no checkpoint yet"
+        log.warning("cut: %s", how)
         raise
     except Exception as error:
         ending["error"] = f"{type(error).__name__}: {error}"
@@ -172,8 +175,6 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
         check_epochs(cfg, "max_images")
     if IS_FIRST_PROCESS:
         fingerprint = datamodule.source.content_digest()
-        if cfg.resume is not None and read_summary(run).get("data_fingerprint") not in (None, fingerprint):
-            raise InputError(f"resume={cfg.resume}: the dataset has changed since the run began: start a new run")
         write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
         warn_of_rare_classes(datamodule)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -88,7 +88,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     def images_with(self, split: str) -> dict[str, int]:
         """Number of images of a split that each class is labelled in, by its name."""
         self.setup(split)
-        counts = (statistics.class_areas(self._readers[split]) > 0).sum(0)
+        reader = Reader(self.source, split, self.resize, split != "train", cache_mb=0)  # nothing is kept in memory
+        counts = (statistics.class_areas(reader) > 0).sum(0)
         return dict(zip(self.source.class_names, counts.tolist(), strict=True))
 
     @property

@@ -64,7 +64,7 @@ class VocFolder(PairedFiles):
         if devkit is None:
             raise InputError(
                 f"data.root={root}: has no {_LISTS.as_posix()} in it; "
-                "give the devkit's folder (VOCdevkit/VOC2012), or data.download=true"
+                "give the devkit's folder (VOCdevkit/VOC2012); with data.download=true train.py fetches it"
             )
         super().__init__(devkit, "JPEGImages", "SegmentationClass", table)
 

@@ -16,7 +16,7 @@ class Scored:
     """What a comparison needs of runs that were scored alike.
 
     Attributes:
-        split: train, val or test, or what another dataset was scored as.
+        split: train, val or test of the runs' own dataset; none of another one.
         protocol: how images were scored.
         class_names: names of the K classes.
         names: of the images, (N,).
@@ -24,7 +24,7 @@ class Scored:
         runs: what the metric needs of each image, (N, 2, C) for each run.
     """
 
-    split: str
+    split: str | None
     protocol: str
     class_names: list[str]
     names: np.ndarray
@@ -67,7 +67,7 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
     if older:
         raise InputError(f"evaluate again, as it was, what does not keep boundaries yet: {', '.join(older)}")
     return Scored(
-        split=first.metrics["split"],
+        split=None if "data" in first.metrics.get("inference", {}) else first.metrics["split"],
         protocol=first.metrics["protocol"],
         class_names=first.class_names,
         names=first.names,

@@ -189,6 +189,7 @@ def test_weights_list_of_the_wrong_length(refused):
         (["optimizer.lr=0.5"], "optimizer.lr=0.5 (was 0.001) cannot change within a run"),
         (["optimizer=sgd"], "optimizer._target_=torch.optim.SGD (was torch.optim.Adam)"),
         (["seed=7"], "seed=7 (was 0) cannot change"),
+        (["callbacks.best.monitor=val/loss", "callbacks.best.mode=min"], "callbacks.best.monitor=val/loss (was "),
         (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2 (was 1) cannot change"),
         (["data.source.train=5"], "data.source.train=5 (was "),
     ],
@@ -204,8 +205,11 @@ def test_resuming_on_other_data(refused, trained, tmp_path):
     copy = shutil.copytree(trained, tmp_path / "copy")
     summary = json.loads((copy / "summary.json").read_text()) | {"data_fingerprint": "0"}
     (copy / "summary.json").write_text(json.dumps(summary))
+    kept = [copy / "summary.json", *(copy / ".hydra").iterdir()]
+    before = [path.read_text() for path in kept]
     said = refused("train", f"resume={copy}", "trainer.max_epochs=9")
     assert "the dataset has changed since the run began" in said
+    assert [path.read_text() for path in kept] == before
 
 
 @pytest.mark.parametrize(

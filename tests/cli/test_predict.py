@@ -96,8 +96,10 @@ def test_a_network_is_loaded_in_python(call, trained, photographs, tmp_path):
         preds, probabilities = network.predict(read_image(path), with_probabilities=True)
         assert np.array_equal(preds, np.asarray(Image.open(tmp_path / "out" / "masks" / path.name)))
         assert np.array_equal(probabilities, np.load(tmp_path / "out" / "probabilities" / f"{path.stem}.npy"))
-    with pytest.raises(InputError, match="is not a run folder"):
-        seglab.load(tmp_path)
+    assert len(seglab.load(trained, checkpoint=("best", "last")).inference.models) == 2
+    for runs, said in (([tmp_path], "is not a run folder"), ([], "names no run")):
+        with pytest.raises(InputError, match=said):
+            seglab.load(*runs)
 
 
 def test_what_it_has_written_is_no_photograph(call, trained, photographs, tmp_path):

@@ -36,10 +36,8 @@ def test_the_words_of_a_run_hold_in_any_folder_and_after_a_resumption(call, copi
 
     monkeypatch.chdir(folder.parent)
     cfg = OmegaConf.create({"data": {"root": str(folder)}})
-    assert words_of_run(cfg, ["data=folder", "data.root=photos", "resume=run"]) == [
-        "data=folder",
-        f"data.root={folder}",
-    ]
+    words = ["data=folder", "data.root=photos", "+new.key=1", "resume=run", "new.key=2"]
+    assert words_of_run(cfg, words) == ["data=folder", f"data.root={folder}", "+new.key=2"]
 
 
 def change(run, **values):

@@ -69,6 +69,7 @@ def planned(tmp_path, monkeypatch):
         ({"status": "failed"}, "start again", ""),
         ({"status": "running"}, "start", "was cut before its first epoch ended"),
         ({"status": "killed"}, "start", "was cut before its first epoch ended"),
+        ({"status": "killed", "data_fingerprint": "0"}, "start again", "was cut, and the data has changed since"),
         ({"status": "timed out"}, "start", "was cut before its first epoch ended"),
     ],
 )

@@ -135,6 +135,8 @@ def test_a_split_that_the_runs_have_used_is_noted(write, tmp_path, split, said):
     path = (run / "evaluation/test").rename(run / "evaluation" / split) / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"split": split}))
     assert any(said in note for note in compared(tmp_path, split=split).notes)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inference": {"data": "other-0a1b2c"}}))
+    assert not any(said in note for note in compared(tmp_path, split=split).notes)
 
 
 def test_other_labels_classes_images_and_protocols_are_refused(write, make_confusion, tmp_path):
