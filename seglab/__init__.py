@@ -49,6 +49,5 @@ def load(
 
     if not runs:
         raise InputError("seglab.load() names no run: give the folder of one, or of several")
-
     options = Namespace(checkpoint=checkpoint, flip=flip, scales=scales, window=window, overlap=overlap, device=device)
     return load_network([Path(run) for run in runs], options, temperature)

@@ -180,11 +180,11 @@ def build_task(
 def resolve_precision(precision: str | int, accelerator: str) -> str | int:
     """Returns the trainer's precision; `auto` becomes bf16-mixed where the hardware is faster in it, else 32-true.
 
-    Raises:
-        InputError: Weights and sums would have 16 bits.
-
     On a CPU that is Intel's AMX, and AVX-512's bf16 as AMD builds it; Intel's AVX-512 bf16 without AMX is the slower
     one (docs/speed.md has figures).
+
+    Raises:
+        InputError: Weights and sums would have 16 bits.
     """
     import torch
 
@@ -230,12 +230,13 @@ def resolve_strategy(cfg: DictConfig, model: "Segmenter") -> str:
 
     from seglab.models import idle_parameters
 
+    if cfg.trainer.strategy != "auto":
+        return cfg.trainer.strategy
     devices = cfg.trainer.devices
     if devices in ("auto", -1, "-1"):
         devices = torch.cuda.device_count() if uses_gpu(cfg.trainer.accelerator) else 1
-    alone = devices in (1, "1") and cfg.trainer.get("num_nodes", 1) == 1
-    if cfg.trainer.strategy != "auto" or alone:
-        return cfg.trainer.strategy
+    if devices in (1, "1") and cfg.trainer.get("num_nodes", 1) == 1:
+        return "auto"
     frozen = OmegaConf.select(cfg, "model.fine_tuning.frozen_epochs")
     return "ddp_find_unused_parameters_true" if frozen or idle_parameters(model) else "auto"
 

@@ -15,7 +15,7 @@ from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.network_options import LARGEST_SCALE
 from seglab.cli.resolvers import register_resolvers
-from seglab.cli.run_folder import checkpoint_path, load_config, read_summary
+from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, read_summary
 from seglab.cli.temperature import FIT, resolve_temperature, temperature_path
 from seglab.errors import InputError
 
@@ -185,8 +185,7 @@ def run_config(cfg: DictConfig, run: Path) -> DictConfig:
         raise InputError(
             f"data.root={cfg.data.root}: {run} was trained on data={run_cfg.data.name}, which has no folder"
         )
-    if "download" in run_cfg.data:
-        run_cfg.data.download = False
+    forbid_download(run_cfg.data)
     given = {"data": dict(cfg.data), "trainer": {"precision": cfg.trainer.precision}}
     with open_dict(run_cfg):
         for group, values in given.items():

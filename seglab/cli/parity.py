@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from seglab.cli.network import Network
 from seglab.cli.predict import find_photographs
+from seglab.cli.run_folder import forbid_download
 from seglab.data.files import read_image
 from seglab.data.reader import resize_image
 from seglab.errors import InputError
@@ -36,8 +37,7 @@ def photographs_to_check(cfg: DictConfig, path: Path | None) -> tuple[str, list[
             return str(path), photographs
         raise InputError(f"--check {path}: holds no photograph")
     try:
-        if "download" in cfg.data:
-            cfg.data.download = False
+        forbid_download(cfg.data)
         source = instantiate(cfg.data.source, _convert_="all")
         places = range(min(_PHOTOGRAPHS, len(source.names("test"))))
         return f"{cfg.data.name}, split test", [source.read("test", place)[0] for place in places]

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 
 from seglab.cli.command_line import CommandParser, positive
 from seglab.cli.mistakes import explain, told_in_a_line
-from seglab.cli.run_folder import load_config, shown
+from seglab.cli.run_folder import forbid_download, load_config, shown
 from seglab.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ def pair_reader(run: "Run", split: str, data_root: Path | None) -> "ReadPair | N
         raise InputError(f"--data-root {data_root}: {run.folder} was trained on data={data.name}, which has no folder")
     if data_root is not None:
         data.root = str(data_root)
-    if "download" in data:
-        data.download = False
+    forbid_download(data)
     part = run.evaluation(split).metrics["split"]
     try:
         source, places = source_of(data, part)

@@ -31,6 +31,12 @@ def load_config(run: Path) -> DictConfig:
     return OmegaConf.load(path)
 
 
+def forbid_download(data: DictConfig) -> None:
+    """Sets a run's `data` to what is there: only a training fetches a dataset."""
+    if "download" in data:
+        data.download = False
+
+
 def checkpoint_path(run: Path, checkpoint: str) -> Path:
     """Returns the file of `best`, `last` or of a path.
 

@@ -104,11 +104,10 @@ def find_examples(run: Path) -> "dict[str, Callable[[], np.ndarray]]":
 
     from seglab.cli.mistakes import explain
     from seglab.cli.report import source_of
-    from seglab.cli.run_folder import load_config
+    from seglab.cli.run_folder import forbid_download, load_config
 
     data = load_config(run).data
-    if "download" in data:
-        data.download = False
+    forbid_download(data)
     try:
         source, places = source_of(data, "test")
     except (InputError, HydraException) as error:
