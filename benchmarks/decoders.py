@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 
-from seglab.cli.build import resolve_precision
+from seglab.cli.hardware import resolve_precision
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF
 from seglab.models import Segmenter, TimmEncoder

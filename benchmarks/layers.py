@@ -27,7 +27,8 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.nn import functional as F
 
-from seglab.cli.build import build_model, resolve_precision
+from seglab.cli.build import build_model
+from seglab.cli.hardware import resolve_precision
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers

@@ -160,7 +160,7 @@ def build_evaluator(cfg: DictConfig, run_cfg: DictConfig) -> Any:
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from seglab.cli.build import resolve_precision
+    from seglab.cli.hardware import resolve_precision
 
     options = dict(
         accelerator=cfg.trainer.accelerator,

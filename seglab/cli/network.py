@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn import functional as F
 
-from seglab.cli.build import build_model, resolve_precision
+from seglab.cli.build import build_model
 from seglab.cli.evaluation_folder import several
+from seglab.cli.hardware import resolve_precision
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
 from seglab.cli.temperature import resolve_temperature

@@ -4,12 +4,10 @@ import logging
 import math
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,16 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.command_line import quoted
+from seglab.cli.ending import Interrupted, recorded_ending, report
 from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, refuse_null_choices, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
-    has_checkpoint,
     latest,
     load_checkpoint,
-    read_summary,
     resume_overrides,
     save_config,
     shown,
@@ -112,38 +109,6 @@ def words_of_run(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     if "data.root" in words:
         words["data.root"] = f"data.root={quoted(cfg.data.root)}"
     return list(words.values())
-
-
-@contextmanager
-def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
-    """Writes to the summary how the block ended, and the seconds it took, those of earlier parts of the run added.
-
-    Yields:
-        What writes the seconds so far: of a part that is killed, those until then count.
-    """
-    start = time.time() - read_summary(run).get("seconds", 0)
-
-    def note_seconds(ending: dict[str, Any] | None = None) -> None:
-        write_summary(run, (ending or {}) | {"seconds": round(time.time() - start, 1)})
-
-    ending = {"status": "failed"}
-    try:
-        yield note_seconds
-        ending = {"status": "finished"}
-    except (Interrupted, KeyboardInterrupt):
-        ending = {"status": "interrupted"}
-        how = f"go on with python train.py resume={shown(run)}" if has_checkpoint(run) else "there is no checkpoint yet"
-        log.warning("cut: %s", how)
-        raise
-    except Exception as error:
-        ending["error"] = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        note_seconds(ending)
-
-
-class Interrupted(SystemExit):
-    """The run was cut by Ctrl-C or SIGTERM; `code` is the exit status that says so."""
 
 
 def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | None = None) -> None:
@@ -232,45 +197,3 @@ def last_checkpoint(resume: str | None) -> Path | None:
             return path
     load_checkpoint(candidates[-1])
     return candidates[-1]
-
-
-def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
-    """Tests the best checkpoint; returns what it adds to the summary, nothing but in the first process.
-
-    Raises:
-        InputError: The training ended before an epoch was validated.
-    """
-    import torch
-
-    from seglab.lab.runs import read_run
-    from seglab.models import forward_flops
-    from seglab.task import EvaluationWriter, Throughput, peak_memory
-
-    best = next(callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
-    throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
-    if not best.best_model_path:
-        raise InputError(f"{run}: the training ended before an epoch was validated, so there is nothing to test")
-    writer = EvaluationWriter(run / "evaluation" / "test", "test", cfg.protocol, overlays=False)
-    trainer.callbacks.append(writer)
-    trainer.test(task, datamodule.eval_dataloader("test"), best.best_model_path, verbose=False, weights_only=True)
-    if not trainer.is_global_zero:
-        return {}
-    best_epoch = load_checkpoint(Path(best.best_model_path))["epoch"]
-    summary = {
-        "best_epoch": best_epoch + 1,
-        "best_val_miou": next(row["val/miou"] for row in read_run(run).history if row["epoch"] == best_epoch),
-        "test_miou": writer.result["miou"],
-        "protocol": cfg.protocol,
-        "epochs": trainer.current_epoch,
-        "images_seen": throughput.images_seen,
-        "images_per_second": round(throughput.images_per_second, 2),
-        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-        "gflops": round(forward_flops(task.model, cfg.data.crop_size) / 1e9, 4),
-        "peak_memory_mib": round(peak_memory(trainer.strategy.root_device) / 2**20, 1),
-        "threads": torch.get_num_threads(),
-        "device": str(trainer.strategy.root_device),
-        "precision": trainer.precision,
-        "memory_format": "channels_last",
-    }
-    write_summary(run, summary)
-    return summary

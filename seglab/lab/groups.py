@@ -53,6 +53,11 @@ def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
     return [Group(label, group, own) for label, group, own in zip(labels, groups, values, strict=True)]
 
 
+def first_of_each_seed(runs: Sequence[Run]) -> list[Run]:
+    """Returns the runs without those that repeat the seed of an earlier one."""
+    return list({run.seed: run for run in reversed(runs)}.values())[::-1]
+
+
 def _differing(runs: Sequence[Run]) -> list[str]:
     if len(runs) < 2:
         return []

@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from seglab.cli.train import recorded_ending
+from seglab.cli.ending import recorded_ending
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=2"]

@@ -1,0 +1,87 @@
+"""What a reader must know of a comparison's figures, a sentence each."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from seglab.errors import InputError
+from seglab.lab.comparable import Scored
+from seglab.lab.groups import Group, first_of_each_seed
+from seglab.lab.runs import MANY_IMAGES_OF_A_CLASS
+
+if TYPE_CHECKING:
+    from seglab.lab.comparison import Row
+
+MANY_IMAGES = 30
+
+
+def notes_on_runs(groups: Sequence[Group]) -> list[str]:
+    """Returns a sentence on each thing that sets runs apart beside their configs.
+
+    Raises:
+        InputError: Runs of one config were trained on other data.
+    """
+    notes = []
+    for group in groups:
+        prints = {run.summary.get("data_fingerprint"): run.folder for run in reversed(group.runs)}
+        prints.pop(None, None)
+        if len(prints) > 1:
+            other, one = list(prints.values())[-2:]
+            raise InputError(f"{one} and {other} have one config and other data (data_fingerprint in summary.json)")
+        if repeats := [run for run in group.runs if run not in first_of_each_seed(group.runs)]:
+            folders = ", ".join(str(run.folder) for run in repeats)
+            notes.append(f"{group.label}: left out {folders}, with the config and seed of an earlier run.")
+    made_of = {"data_fingerprint": "data", "git_commit": "versions of the code", "precision": "precisions"}
+    for key, what in made_of.items():
+        count = len({run.summary.get(key) for group in groups for run in group.runs} - {None})
+        if count > 1:
+            notes.append(f"The runs were made with {count} different {what} ({key} in summary.json).")
+    return notes
+
+
+def notes_on_images(scored: Scored, metric: str) -> list[str]:
+    """Returns a sentence on each thing about the images that limits what a metric says."""
+    notes = []
+    if scored.split == "val":
+        notes.append("The best epoch was chosen on val, which flatters every run: decide by the test split.")
+    if scored.split == "train":
+        notes.append("The networks were trained on the images of train: this compares how well they fit them.")
+    if len(scored.names) < MANY_IMAGES:
+        notes.append(f"{len(scored.names)} images are few: intervals of so few are too narrow.")
+    if metric == "pixel_accuracy":
+        return notes
+    of_class = metric.partition("/")[2]
+    counts = {name: count for name, count in scored.images_with.items() if of_class in ("", name)}
+    if absent := [name for name, count in counts.items() if not count]:
+        notes.append(
+            f"No image is labelled {' or '.join(absent)}: a run that predicts it anywhere has an IoU of 0 for it, "
+            "and a run that does not leaves it out of the mean."
+        )
+    few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < MANY_IMAGES_OF_A_CLASS]
+    if few and len(scored.names) >= MANY_IMAGES:
+        notes.append(f"Few images have {', '.join(few)}: chance decides more about such a class than about the others.")
+    return notes
+
+
+def notes_on_figures(rows: Sequence["Row"], lost: float) -> list[str]:
+    """Returns a sentence on each thing that limits what scores, intervals and verdicts say."""
+    notes = []
+    single = [row.group.label for row in rows if len(row.runs) == 1]
+    if single and len(single) == len(rows):
+        who = "every configuration" if len(rows) > 1 else single[0]
+        notes.append(
+            f"One seed of {who}: intervals and verdicts hold for these very runs, over images; "
+            "what another seed would give is not known."
+        )
+    elif single:
+        notes.append(
+            f"One seed of {'; '.join(single)}: how far its seeds lie apart is not known and is in no interval; "
+            "those of the others are."
+        )
+    if lost:
+        notes.append(f"{lost:.1%} of the resamples hold no pixel of this metric and were left out.")
+    if sum(row.difference is not None for row in rows) > 1:
+        notes.append(
+            "Verdicts and p values are Holm's over all differences to the baseline; each interval stands for itself, "
+            "so one may leave out 0 where no difference is shown."
+        )
+    return notes
