@@ -1,20 +1,17 @@
 """Mistakes in a composed config that would show only after an epoch, found before anything starts."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.mistakes import CONF
-from seglab.cli.run_folder import load_config, read_summary, resolved
+from seglab.cli.run_folder import last_checkpoint, load_config, read_summary
 from seglab.errors import InputError
 from seglab.lab.runs import config_of_result, flat
 
-_OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
 _FREE_TO_RESUME = (  # keys that a run may go on with other values of
     *("max_images.", "trainer.max_epochs.", "callbacks.early_stopping."),
     *(f"trainer.{key}." for key in ("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic")),
@@ -32,8 +29,16 @@ def check_config(cfg: DictConfig) -> None:
         InputError: The first of these.
     """
     check_callbacks(cfg)
-    if cfg.max_images is not None and not (isinstance(cfg.max_images, int) and cfg.max_images > 0):
-        raise InputError(f"max_images={cfg.max_images}: give a number of images over 0, or null for trainer.max_epochs")
+    if cfg.max_images is not None:
+        if not (isinstance(cfg.max_images, int) and cfg.max_images > 0):
+            raise InputError(
+                f"max_images={cfg.max_images}: give a number of images over 0, or null for trainer.max_epochs"
+            )
+        limit = cfg.trainer.limit_train_batches
+        if limit != 1.0 or isinstance(limit, int):
+            raise InputError(
+                f"max_images counts whole epochs, trainer.limit_train_batches={limit} cuts them: leave one of them out"
+            )
     if cfg.trainer.limit_train_batches == 0:
         raise InputError("trainer.limit_train_batches=0 leaves nothing to train on: give 1 or more")
     if cfg.trainer.limit_val_batches == 0:
@@ -72,9 +77,11 @@ def check_callbacks(cfg: DictConfig) -> None:
         "scheduler": cfg.scheduler
     }
     for key, node in watching.items():
-        monitor = node.get("monitor")
-        if monitor is None:
+        if "monitor" not in node:
             continue
+        monitor = node.monitor
+        if monitor is None:
+            raise InputError(f"{key}.monitor=null: give one of {', '.join(logged)}")
         if monitor not in logged:
             near = difflib.get_close_matches(monitor, logged, n=1, cutoff=0)
             raise InputError(
@@ -107,6 +114,26 @@ def check_epochs(cfg: DictConfig, key: str) -> None:
         )
 
 
+def check_shares(cfg: DictConfig, **loaders: Sized) -> None:
+    """Refuses a share of a loader's batches that makes less than one.
+
+    Args:
+        cfg: The config, with `trainer.limit_<name>_batches`.
+        loaders: The loaders by name: train, val or test.
+
+    Raises:
+        InputError: Naming the first such key.
+    """
+    for name, loader in loaders.items():
+        key, count = f"limit_{name}_batches", len(loader)
+        share = cfg.trainer.get(key)
+        if isinstance(share, float) and int(share * count) == 0:
+            raise InputError(
+                f"trainer.{key}={share} of {count} batches is less than one: give a whole number of batches, or at "
+                f"least {1 / count:.2g}"
+            )
+
+
 def check_resumed(cfg: DictConfig) -> None:
     """Refuses to go on with a run by another config than its own, but for its length, machine and what watches it.
 
@@ -114,8 +141,10 @@ def check_resumed(cfg: DictConfig) -> None:
     dataset in the middle would count for the whole. An average of weights may be added to a run without one.
 
     Raises:
-        InputError: Naming the keys that differ, or what the checkpoints are of; or the dataset has changed.
+        InputError: Naming the keys that differ, or what the checkpoints are of; or no checkpoint can be read, or the
+            dataset has changed.
     """
+    last_checkpoint(Path(cfg.resume))
     before = load_config(Path(cfg.resume))
     if network_of(before) != network_of(cfg):
         raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
@@ -133,60 +162,6 @@ def check_resumed(cfg: DictConfig) -> None:
     data = instantiate(cfg.data.source, _convert_="all").content_digest()
     if read_summary(Path(cfg.resume)).get("data_fingerprint", data) != data:
         raise InputError(f"resume={cfg.resume}: the dataset has changed since the run began: start a new run")
-
-
-def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuses a word where the config has a number.
-
-    Args:
-        cfg: The composed config.
-        overrides: The words of the command line that it was composed of.
-
-    Raises:
-        InputError: Naming every such key.
-    """
-    own = [word.split("=", 1)[0].lstrip("+") for word in overrides]
-    groups = {key for key in own if (CONF / key).is_dir()}
-    choices = [word for word, key in zip(overrides, own, strict=True) if key in groups]
-    keys = [key for key in own if key not in groups and key not in _OR_A_WORD]
-    values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in keys}
-    suspects = {key: value for key, value in values.items() if not (value is None or is_number(value))}
-    before = compose("train", choices) if suspects else None  # a tenth of a second
-    faults = []
-    for key, value in suspects.items():
-        default = OmegaConf.select(before, key, throw_on_missing=False)
-        if is_number(default):
-            faults.append(f"{key}={value}: give a number, such as {default}")
-    if faults:
-        raise InputError("\n".join(faults))
-
-
-def check_without(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuses a part of an ablation that is not there, or that other words set again: the run is not what it is called.
-
-    Args:
-        cfg: The composed config.
-        overrides: The words of the command line that it was composed of.
-
-    Raises:
-        InputError: Naming the first of these.
-    """
-    words = dict(word.lstrip("+~").partition("=")[::2] for word in overrides)
-    path = CONF / "without" / f"{words.get('without')}.yaml"
-    if not path.is_file():
-        return
-    part = OmegaConf.to_container(OmegaConf.load(path))
-    groups = [key.removeprefix("override /") for entry in part.pop("defaults", []) for key in entry]
-    keys = set(flat(part)) if part else set()
-    for key, value in words.items():
-        if any(f"{key}.".startswith(f"{taken}.") for taken in (*groups, *keys)):
-            raise InputError(f"without={path.stem} takes out what {key}={value} sets: leave one of them out")
-    whole = compose("train", [word for word in overrides if not word.startswith("without=")])
-    whole.run_dir = cfg.run_dir
-    before = resolved(whole)
-    absent = not keys <= flat(before).keys() or config_of_result(before) == config_of_result(resolved(cfg))
-    if path.stem != "nothing" and absent:
-        raise InputError(f"without={path.stem} takes nothing out of this config, which has no such part: leave it out")
 
 
 def is_number(value: Any) -> bool:

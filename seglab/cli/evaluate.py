@@ -1,6 +1,5 @@
 """`python evaluate.py run=RUN`: scores a run again, from its folder alone."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig, open_dict
 
-from seglab.cli.checks import is_number
+from seglab.cli.checks import check_shares, is_number
 from seglab.cli.command_line import quoted
 from seglab.cli.evaluation_folder import inference_settings, name_of_folder, settings_name, several
 from seglab.cli.memory import keep_freed_memory
@@ -16,7 +15,8 @@ from seglab.cli.mistakes import CONF, told_in_a_line
 from seglab.cli.network_options import LARGEST_SCALE
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, read_summary
-from seglab.cli.temperature import FIT, resolve_temperature, temperature_path
+from seglab.cli.score_table import print_scores
+from seglab.cli.temperature import FIT, refuse_other_data, resolve_temperature, temperature_path, write_temperature
 from seglab.errors import InputError
 
 
@@ -73,11 +73,14 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         task.temperature = resolve_temperature(cfg.temperature, runs, cfg, protocol)
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
+    if fits and cfg.data.root:
+        refuse_other_data(datamodule.source, runs[0])
+    check_shares(cfg, test=datamodule.eval_dataloader(cfg.split))
     trainer = build_evaluator(cfg, run_cfg)
     if trainer.precision != read_summary(runs[0]).get("precision", trainer.precision):
         settings["precision"] = trainer.precision
     if cfg.data.root:
-        settings["data"] = name_of_folder(Path(cfg.data.root))
+        settings["data"] = name_of_folder(Path(cfg.data.root), cfg.data.splits)
     folder = runs[0] / "evaluation" / evaluation_name(cfg, protocol, settings)
     settings |= {"temperature": task.temperature} if task.temperature != 1 else {}
     writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays, inference=settings)
@@ -86,22 +89,6 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     if fits:
         write_temperature(task.temperature_fit, temperature_path(runs, cfg, protocol), writer.result)
     return writer.result, folder
-
-
-def write_temperature(fit: Any, path: Path, result: dict[str, Any]) -> None:
-    """Writes a fitted temperature and says what it is.
-
-    Raises:
-        InputError: No pixel was scored.
-    """
-    try:
-        found = fit.compute()
-    except ValueError as error:
-        raise InputError(f"temperature={FIT}: {error} in split {result['split']}") from None
-    record = {key: result[key] for key in ("split", "num_images", "protocol")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found | record, indent=2) + "\n")
-    print(f"temperature {found['temperature']:.4f}: NLL {found['nll']:.4f} -> {found['nll_with_it']:.4f}  {path}")
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -128,6 +115,8 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"window={cfg.window}: give the side of a window in pixels, or null for whole images")
     if cfg.temperature == FIT and cfg.split != "val":
         raise InputError(f"temperature={FIT}: add split=val, whose images no score of the test split has seen")
+    if cfg.temperature == FIT and cfg.trainer.limit_test_batches is not None:
+        raise InputError(f"temperature={FIT} is that of the whole val split: leave out trainer.limit_test_batches")
     limit = cfg.trainer.limit_test_batches
     if limit is not None and not (is_number(limit) and limit > 0):
         raise InputError(f"trainer.limit_test_batches={limit}: give a number of batches, or a share of them up to 1.0")
@@ -185,8 +174,10 @@ def run_config(cfg: DictConfig, run: Path) -> DictConfig:
         raise InputError(
             f"data.root={cfg.data.root}: {run} was trained on data={run_cfg.data.name}, which has no folder"
         )
+    if cfg.data.splits is not None and cfg.data.root is None:
+        raise InputError("data.splits is of another dataset: add data.root=PATH; of its own the run knows the splits")
     forbid_download(run_cfg.data)
-    given = {"data": dict(cfg.data), "trainer": {"precision": cfg.trainer.precision}}
+    given = {"data": cfg.data, "trainer": {"precision": cfg.trainer.precision}}
     with open_dict(run_cfg):
         for group, values in given.items():
             for key, value in values.items():
@@ -213,29 +204,3 @@ def evaluation_name(cfg: DictConfig, protocol: str | None, settings: dict[str, A
     if cfg.temperature not in (None, FIT):
         parts.append(f"temperature-{cfg.temperature}")
     return "-".join(parts)
-
-
-def print_scores(result: dict[str, Any], folder: Path) -> None:
-    """Prints the IoU of each class and in how many images it is labelled, the mean, and where everything is."""
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"{result['split']}: {result['num_images']} images, protocol {result['protocol']}"
-    table = Table("class", "images", "IoU", "boundary IoU", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, iou in result["iou"].items():
-        table.add_row(name, str(result["images_with"][name]), shown(iou), shown(result["boundary_iou"][name]))
-    table.add_section()
-    scored = f"{result['classes_scored']} of {len(result['iou'])} classes"
-    table.add_row(f"mean ({scored})", "", shown(result["miou"]), shown(result["boundary_miou"]))
-    table.add_row("pixel accuracy", "", shown(result["pixel_accuracy"]))
-    table.add_row("ECE", "", shown(result["ece"]))
-    table.add_row("NLL", "", shown(result["nll"]))
-    Console(file=sys.stdout).print(table)
-    print(folder)
-
-
-def shown(score: float | None) -> str:
-    """Returns a score with four digits, a dash for none."""
-    return "-" if score is None else f"{score:.4f}"

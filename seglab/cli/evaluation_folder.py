@@ -51,9 +51,10 @@ def settings_name(settings: dict[str, Any]) -> Iterator[str]:
                 yield f"{key}-{value}"
 
 
-def name_of_folder(folder: Path) -> str:
-    """Returns a folder's name with some digits of where it is: two datasets may be called the same."""
-    return f"{folder.resolve().name}-{_digits(str(folder.resolve()))}"
+def name_of_folder(folder: Path, splits: Any = None) -> str:
+    """Returns a dataset's folder's name with some digits of where it is, and of its splits where they are given."""
+    words = [str(folder.resolve()), *([] if splits is None else [str(splits)])]
+    return f"{folder.resolve().name}-{_digits(*words)}"
 
 
 def _digits(*texts: str) -> str:

@@ -17,7 +17,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from seglab.errors import InputError
 from seglab.models.exportable import Exportable
 
-ONNX, PROGRAM = SUFFIXES = (".onnx", ".pt2")
+PROGRAM = ".pt2"  # suffix of a program of torch.export; what has another is an ONNX model
 DIMENSIONS = {0: "batch", 2: "height", 3: "width"}
 METADATA_FILE = "seglab.json"  # within a program of torch.export
 _LARGEST_FILE = 1.9e9  # bytes; protobuf ends at 2 GiB, and the weights of larger networks go to a file beside

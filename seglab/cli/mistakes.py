@@ -9,13 +9,15 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seglab.cli.command_line import quoted
 from seglab.errors import InputError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+BASE = "base"  # the file of a group that its choices begin with
 EXIT_STATUS = 2
 
 
@@ -51,13 +53,12 @@ def explain(error: BaseException, config_name: str) -> str:
         group, _, option = match[1].rpartition("/")
         options = _choices(group)
         return f"{group}={option} is not known: {_nearest(option, options)}the choices are {', '.join(options)}"
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return f"{error.override}: the value has signs that need quotes, two pairs of them: '{key}={quoted(value)}'"
     if match := re.search(r"Could not override '([^'@]+)", text):
         key = match[1].strip().lstrip("+~")
-        keys = _keys(config_name)
-        parent = key.rpartition(".")[0]
-        siblings = sorted({name for name in keys if name.rpartition(".")[0] == parent})
-        hint = _nearest(key, keys) or (f"{parent} has {', '.join(siblings)}; " if siblings else "")
-        return f"the config has no key {key}: {hint}`--help` lists the keys"
+        return f"the config has no key {key}: {_hint(key, config_name)}`--help` lists the keys"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{match[1]} is not given: add {match[1]}=VALUE to the command"
     if match := re.search(r"Error (?:in call to|instantiating|locating) (?:target )?'([^']+)'", text):
@@ -66,22 +67,22 @@ def explain(error: BaseException, config_name: str) -> str:
     return _last_line(error)
 
 
-def refuse_null_choices(words: Sequence[str]) -> None:
-    """Refuses a config group set to null, which Hydra can only take in a file.
+def refuse_no_choices(words: Sequence[str]) -> None:
+    """Refuses a config group set to null, which Hydra can only take in a file, or to what its choices share.
 
     Raises:
         InputError: Naming the group and its choices.
     """
     for word in words:
         group, _, value = word.lstrip("+").partition("=")
-        if "null" in value.split(",") and (CONF / group).is_dir():
+        for given in {"null", BASE}.intersection(value.split(",")) if (CONF / group).is_dir() else ():
             raise InputError(
-                f"{word}: null is no choice of {group}: leave it out, or give {', '.join(_choices(group))}"
+                f"{word}: {given} is no choice of {group}: leave it out, or give {', '.join(_choices(group))}"
             )
 
 
 def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != BASE)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -100,11 +101,29 @@ def _nearest(name: str, valid: list[str]) -> str:
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 
-def _keys(config_name: str) -> list[str]:
-    """Returns the dotted keys of a config and the names of its groups."""
+def _hint(key: str, config_name: str) -> str:
+    """Returns what may have been meant by a key that the config does not have: of the choices given, or of others."""
+    words = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir() and "," not in word]
+    keys = _keys(config_name, words if config_name == "train" else [])
+    group, _, rest = key.partition(".")
+    if config_name == "train" and rest and (CONF / group).is_dir():
+        others = [word for word in words if not word.startswith(f"{group}=")]
+        having = [choice for choice in _choices(group) if key in _keys(config_name, [*others, f"{group}={choice}"])]
+        if having:
+            return f"{group}={', '.join(having)} {'have' if len(having) > 1 else 'has'} it; "
+    parent = key.rpartition(".")[0]
+    siblings = sorted({name for name in keys if name.rpartition(".")[0] == parent})
+    return _nearest(key, keys) or (f"{parent} has {', '.join(siblings)}; " if siblings else "")
+
+
+def _keys(config_name: str, choices: Sequence[str]) -> list[str]:
+    """Returns the dotted keys of a config and the names of its groups; nothing where it cannot be composed."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(config_name)
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose(config_name, list(choices))
+    except HydraException:
+        return []
 
     def walk(node: DictConfig, prefix: str) -> Iterator[str]:
         for name in node:

@@ -5,7 +5,9 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from seglab.errors import InputError
 
 
 def register_resolvers() -> None:
@@ -18,7 +20,13 @@ def register_resolvers() -> None:
 
 
 def names(classes: Mapping[str, Any] | Sequence[str]) -> ListConfig:
-    """Returns class names given as a list, or as a table of name: raw value."""
+    """Returns class names given as a list, or as a table of name: raw value.
+
+    Raises:
+        InputError: They are neither.
+    """
+    if not isinstance(classes, ListConfig | DictConfig):
+        raise InputError(f"data.classes={classes}: give a list, [{classes},...], or a table, {{{classes}: 1,...}}")
     return OmegaConf.create([str(name) for name in classes])
 
 

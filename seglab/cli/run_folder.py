@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.command_line import quoted
@@ -21,14 +22,18 @@ def load_config(run: Path) -> DictConfig:
     """Returns the config that a run was made of.
 
     Raises:
-        InputError: The folder is not a run's.
+        InputError: The folder is not a run's, or its config is damaged.
     """
     path = run / ".hydra" / "config.yaml"
     if not path.is_file():
         raise InputError(
             f"{run} is not a run folder: {path} is missing; give the folder that the run's last line names"
         )
-    return OmegaConf.load(path)
+    try:
+        return OmegaConf.load(path)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be read ({reason}): it is damaged; restore it, or train again") from None
 
 
 def forbid_download(data: DictConfig) -> None:
@@ -51,7 +56,29 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
 
 def has_checkpoint(run: Path) -> bool:
     """Returns whether a run has a checkpoint to go on from."""
-    return any((run / "checkpoints" / name).is_file() for name in ("last.ckpt", "last-previous.ckpt"))
+    return bool(_checkpoints_to_go_on_from(run))
+
+
+def _checkpoints_to_go_on_from(run: Path) -> list[Path]:
+    paths = [run / "checkpoints" / name for name in ("last.ckpt", "last-previous.ckpt")]
+    return [path for path in paths if path.is_file()]
+
+
+def last_checkpoint(run: Path) -> Path:
+    """Returns the checkpoint that a run with one goes on from: the last, or the one before it if that cannot be read.
+
+    Raises:
+        InputError: Neither can be read.
+    """
+    paths = _checkpoints_to_go_on_from(run)
+    for path in paths[:-1]:
+        try:
+            load_checkpoint(path)
+        except InputError:
+            continue
+        return path
+    load_checkpoint(paths[-1])
+    return paths[-1]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -65,9 +92,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).partition(". ")[0].rpartition(":")[2].strip() or type(error).__name__
         raise InputError(
-            f"{path} cannot be read as a checkpoint ({reason}): it is damaged or no checkpoint of seglab"
+            f"{path} cannot be read as a checkpoint ({reason}): it is damaged or no checkpoint of seglab; "
+            "restore the file, or train again"
         ) from None
 
 
@@ -79,7 +107,7 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
     """
     load_config(run)
     if not has_checkpoint(run):
-        checkpoint_path(run, "last")
+        raise InputError(f"{run} has no checkpoint to go on from: start it anew, with another hydra.run.dir")
     own = list(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
     merged = latest([*own, *overrides])
     merged.pop("hydra.run.dir", None)
@@ -101,9 +129,9 @@ def save_config(cfg: DictConfig, overrides: list[str], run: Path) -> None:
     """Writes the composed config, also with every reference resolved, and its overrides to the run's folder."""
     folder = run / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
-    (folder / "resolved.json").write_text(json.dumps(resolved(cfg), indent=2) + "\n", encoding="utf-8")
+    replace_text(folder / "config.yaml", OmegaConf.to_yaml(cfg))
+    replace_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    replace_text(folder / "resolved.json", json.dumps(resolved(cfg), indent=2) + "\n")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -122,6 +150,11 @@ def write_summary(run: Path, values: dict[str, Any]) -> None:
     path = run / "summary.json"
     summary = read_summary(run) | values
     summary = {key: value for key, value in summary.items() if value is not None or key == "git_commit"}
+    replace_text(path, json.dumps(summary, indent=2) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file over an older one as a whole: whoever is cut here leaves one of both."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

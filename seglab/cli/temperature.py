@@ -4,12 +4,16 @@ import json
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from seglab.cli.evaluation_folder import inference_settings, settings_name
+from seglab.cli.run_folder import read_summary
 from seglab.errors import InputError
+
+if TYPE_CHECKING:
+    from seglab.data.source import Source
 
 FITTED = "fitted"
 FIT = "fit"
@@ -47,6 +51,32 @@ def resolve_temperature(
         raise InputError(f"temperature={FITTED}: {path} is missing: {command} writes it") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged: fit the temperature again") from None
+
+
+def refuse_other_data(source: "Source", run: Path) -> None:
+    """Refuses to fit the temperature of a run on another dataset than its own, wherever that lies now.
+
+    Raises:
+        InputError: It is another.
+    """
+    if source.content_digest() != read_summary(run).get("data_fingerprint"):
+        raise InputError(f"temperature={FIT}: data.root is another dataset than the run's; leave it out")
+
+
+def write_temperature(fit: Any, path: Path, result: dict[str, Any]) -> None:
+    """Writes a fitted temperature and says what it is.
+
+    Raises:
+        InputError: No pixel was scored.
+    """
+    try:
+        found = fit.compute()
+    except ValueError as error:
+        raise InputError(f"temperature={FIT}: {error} in split {result['split']}") from None
+    record = {key: result[key] for key in ("split", "num_images", "protocol")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found | record, indent=2) + "\n")
+    print(f"temperature {found['temperature']:.4f}: NLL {found['nll']:.4f} -> {found['nll_with_it']:.4f}  {path}")
 
 
 def temperature_path(runs: Sequence[Path], options: Namespace | DictConfig, protocol: str | None) -> Path:

@@ -19,11 +19,11 @@ from seglab.cli.ending import Interrupted, recorded_ending, report
 from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF, refuse_null_choices, told_in_a_line
+from seglab.cli.mistakes import CONF, refuse_no_choices, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
+    last_checkpoint,
     latest,
-    load_checkpoint,
     resume_overrides,
     save_config,
     shown,
@@ -45,7 +45,7 @@ def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     register_resolvers()
     with told_in_a_line("train"):
-        refuse_null_choices(sys.argv[1:])
+        refuse_no_choices(sys.argv[1:])
         runs = [word.split("=", 1)[1] for word in sys.argv[1:] if word.startswith("resume=")]
         if runs and runs[-1] not in ("", "null"):
             sys.argv[1:] = resume_overrides(Path(runs[-1]), sys.argv[1:])
@@ -79,7 +79,8 @@ def train(cfg: DictConfig) -> None:
     Raises:
         InputError: The config has a mistake, or another process trains in the folder.
     """
-    from seglab.cli.checks import check_config, check_numbers, check_without
+    from seglab.cli.checks import check_config
+    from seglab.cli.word_checks import check_numbers, check_without
 
     run, overrides = Path(cfg.run_dir), list(HydraConfig.get().overrides.task)
     if not IS_FIRST_PROCESS:
@@ -126,33 +127,27 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
     import_torchmetrics()
     import pytorch_lightning as pl
 
-    from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer, class_weights
-    from seglab.cli.checks import check_epochs
+    from seglab.cli.build import build_callbacks, build_task, build_trainer, class_weights
     from seglab.cli.loggers import build_loggers, closed_wandb
 
     quiet()
     keep_freed_memory()
-    datamodule = build_datamodule(cfg)
-    datamodule.setup("fit")
+    datamodule = checked_data(cfg, run)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    if cfg.max_images is not None:
-        cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
-        check_epochs(cfg, "max_images")
-    if IS_FIRST_PROCESS:
-        fingerprint = datamodule.source.content_digest()
-        write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
-        warn_of_rare_classes(datamodule)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if cfg.data.normalize:
         mean, std = datamodule.statistics.mean, datamodule.statistics.std
     task = build_task(cfg, mean, std, class_weights(cfg, datamodule))
+    checkpoint = last_checkpoint(Path(cfg.resume)) if cfg.resume else None
+    if checkpoint and checkpoint.name != "last.ckpt":
+        log.warning("last.ckpt is missing or damaged: going on from %s", shown(checkpoint))
     with closed_wandb():
         loggers = build_loggers(cfg) if IS_FIRST_PROCESS else []
         trainer = build_trainer(cfg, task.model, build_callbacks(cfg), loggers)
         if note_seconds is not None:
             trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_epoch_end=lambda *_: note_seconds()))
         try:
-            trainer.fit(task, datamodule=datamodule, ckpt_path=last_checkpoint(cfg.resume), weights_only=True)
+            trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
             summary = report(cfg, run, trainer, task, datamodule)
         except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
             raise Interrupted(143 if trainer.received_sigterm else 130) from None
@@ -161,11 +156,37 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
         log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])
 
 
-def warn_of_rare_classes(datamodule: "SegmentationDataModule") -> None:
-    """Says which classes so few images of val or test have that the split's mIoU hangs on these."""
+def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":
+    """Returns the datamodule with every file checked, and sets the number of epochs where images are counted.
+
+    Raises:
+        InputError: A file is at fault, or nothing of a split would be seen.
+    """
+    from seglab.cli.build import build_datamodule
+    from seglab.cli.checks import check_epochs, check_shares
+
+    datamodule = build_datamodule(cfg)
+    datamodule.setup("fit")
+    evaluated = {split: datamodule.eval_dataloader(split) for split in ("val", "test")}
+    check_shares(cfg, train=datamodule.train_dataloader(), **evaluated)
+    if cfg.max_images is not None:
+        cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
+        check_epochs(cfg, "max_images")
+    if IS_FIRST_PROCESS:
+        fingerprint = datamodule.source.content_digest()
+        write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
+        warn_of_splits(datamodule)
+    return datamodule
+
+
+def warn_of_splits(datamodule: "SegmentationDataModule") -> None:
+    """Says where test is val, and which classes so few images of them have that the split's mIoU hangs on these."""
     from seglab.lab.runs import MANY_IMAGES_OF_A_CLASS
 
-    for split in ("val", "test"):
+    val, test = (datamodule.source.names(split).tolist() for split in ("val", "test"))
+    if val == test:
+        log.warning("the test split is the val split: its score is that of the best epoch on it, which flatters")
+    for split in ("val", "test") if val != test else ("val",):
         counts = datamodule.images_with(split)
         if rare := [f"{name} ({count})" for name, count in counts.items() if count < MANY_IMAGES_OF_A_CLASS]:
             log.warning("%s: few images have %s, and mIoU counts all classes alike", split, ", ".join(rare))
@@ -180,20 +201,3 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")  # an epoch without validation
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is the same in all processes
-
-
-def last_checkpoint(resume: str | None) -> Path | None:
-    """Returns the checkpoint to go on from: the last, or the one before it where the last cannot be read."""
-    if resume is None:
-        return None
-    last = Path(resume) / "checkpoints" / "last.ckpt"
-    candidates = [path for path in (last, last.with_name("last-previous.ckpt")) if path.is_file()]
-    for path in candidates[:-1]:
-        try:
-            load_checkpoint(path)
-        except InputError as error:
-            log.warning("%s; going on from the one before it", error)
-        else:
-            return path
-    load_checkpoint(candidates[-1])
-    return candidates[-1]

@@ -186,7 +186,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             value = getattr(self, key)
             if not (is_whole(value) and value >= least) and not (key == "resize" and value is None):
                 yield f"data.{key}={value}: give a whole number of at least {least}"
-        if not self.cache_mb >= 0:
+        if not isinstance(self.cache_mb, int | float) or not self.cache_mb >= 0:
             yield f"data.cache_mb={self.cache_mb}: give 0 or more MiB"
         if self.protocol not in PROTOCOLS:
             yield f"protocol={self.protocol}: choose one of {', '.join(PROTOCOLS)}"

@@ -17,8 +17,6 @@ from seglab.data.scan import scan
 from seglab.data.source import SPLITS
 from seglab.errors import InputError
 
-_MAX_FAULTS = 50
-
 
 @dataclass(frozen=True)
 class Pairs:
@@ -135,8 +133,6 @@ class PairedFiles(ABC):
         for split, pairs in {pairs.key: (split, pairs) for split, pairs in found}.values():
             faults += self._scan(split, pairs)
         lines = [line for fault in faults for line in fault.splitlines()]
-        if len(lines) > _MAX_FAULTS:
-            lines[_MAX_FAULTS:] = [f"{self.root}: {len(lines) - _MAX_FAULTS} more faults, not listed"]
         if lines:
             raise InputError("\n".join(lines))
 

@@ -17,6 +17,7 @@ VOC_CLASSES = tuple(
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
     "pottedplant sheep sofa train tvmonitor".split()
 )
+VOC2012_LISTS = ("train", "val", "trainval")
 _VOID = 255
 _LISTS = Path("ImageSets", "Segmentation")
 
@@ -59,6 +60,8 @@ class VocFolder(PairedFiles):
         self._pairs: dict[str, Pairs] = {}
         devkit = _find_devkit(Path(root))
         if devkit is None and download:
+            if md5 == VOC2012_MD5:
+                self._refuse_other_lists()
             fetch_and_unpack(url, md5, Path(root), lambda: _find_devkit(Path(root)) is not None)
             devkit = _find_devkit(Path(root))
         if devkit is None:
@@ -76,6 +79,14 @@ class VocFolder(PairedFiles):
         if listed not in self._pairs:
             self._pairs[listed] = self._read_list(split, listed)
         return self._pairs[listed]
+
+    def _refuse_other_lists(self) -> None:
+        for split, listed in self.lists.items():
+            if listed not in VOC2012_LISTS:
+                raise InputError(
+                    f"data.splits.{split}={listed}: VOC2012 has no such list, only {', '.join(VOC2012_LISTS)}: add "
+                    f"data.splits.{split}=val or another of them"
+                )
 
     def _read_list(self, split: str, listed: str) -> Pairs:
         path = self.root / _LISTS / f"{listed}.txt"
@@ -102,6 +113,8 @@ def _find_devkit(root: Path) -> Path | None:
 
 
 def _voc_mapping(classes: Sequence[str], other: str, ignore_index: int) -> dict[int, int]:
+    if isinstance(classes, str):
+        raise InputError(f"data.classes={classes}: give a list, [{classes},...]")
     faults = []
     for name in classes:
         if name not in VOC_CLASSES:

@@ -35,6 +35,9 @@ def notes_on_runs(groups: Sequence[Group]) -> list[str]:
         count = len({run.summary.get(key) for group in groups for run in group.runs} - {None})
         if count > 1:
             notes.append(f"The runs were made with {count} different {what} ({key} in summary.json).")
+    splits = [run.config.get("data", {}).get("splits") or {} for group in groups for run in group.runs]
+    if any(isinstance(names.get("val"), str) and names["val"] == names.get("test") for names in splits):
+        notes.append("The test split is the val split (data.splits), by which the best epoch was chosen: it flatters.")
     return notes
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Mapping
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from seglab.errors import InputError
 
-_SHOWN = 10  # names of each kind of fault
 _IN_CHECKPOINT = "model.encoder.backbone."  # prefix of a backbone's names in a checkpoint of seglab
 
 
@@ -36,6 +36,10 @@ def read_weights(path: str, backbone: nn.Module) -> tuple[dict[str, Tensor], Map
         if own:
             return own, {key: state[f"model.{key}"].flatten().tolist() for key in ("mean", "std")}
         return convert(state, backbone), backbone.pretrained_cfg
+    except UnpicklingError:  # whose text advises to load whatever it is
+        raise InputError(
+            f"model.encoder.weights={path} cannot be read as weights: they are no file of torch, or more than tensors"
+        ) from None
     except Exception as error:  # of many kinds, for a damaged file and for the content of another
         raise InputError(f"model.encoder.weights={path} cannot be read as weights ({first_line(error)})") from None
 
@@ -73,11 +77,7 @@ def load_backbone(backbone: nn.Module, state: Mapping[str, Tensor], known: Colle
             if key in state and state[key].shape != value.shape
         ],
     }
-    said = [
-        f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
-        for fault, names in faults.items()
-        if names
-    ]
+    said = [f"{len(names)} {fault}: {', '.join(names)}" for fault, names in faults.items() if names]
     if said:
         raise InputError("\n".join([f"model.encoder.weights={path} do not fit model.encoder.name:", *said]))
     backbone.load_state_dict(state, strict=False)

@@ -47,7 +47,8 @@ class PredictionStrips(pl.Callback):
     Args:
         folder: Where the pictures go, as epoch-<number>.png, counted from 1.
         num_images: How many validation images; spread evenly over the split, the same in every epoch.
-        every_n_epochs: How often; the last epoch is always drawn.
+        every_n_epochs: How often: the first validation from each of these epochs on is drawn, and the run's first and
+            last.
 
     Raises:
         InputError: A number is below 1.
@@ -64,8 +65,7 @@ class PredictionStrips(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the epoch's picture, once the epoch's scores are logged: loggers put it to the epoch logged last."""
         epoch = trainer.current_epoch + 1
-        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        if trainer.sanity_checking or not due or not trainer.is_global_zero:
+        if trainer.sanity_checking or not self._is_due(epoch, trainer) or not trainer.is_global_zero:
             return
         dataset = trainer.val_dataloaders.dataset
         chosen = np.linspace(0, len(dataset) - 1, min(self.num_images, len(dataset))).round().astype(int)
@@ -78,6 +78,10 @@ class PredictionStrips(pl.Callback):
                 logger.log_image("predictions", **layered_images(rows, pl_module.class_names))
             elif hasattr(logger.experiment, "add_image"):
                 logger.experiment.add_image("predictions", np.asarray(sheet), trainer.global_step, dataformats="HWC")
+
+    def _is_due(self, epoch: int, trainer: pl.Trainer) -> bool:
+        before, after = epoch - trainer.check_val_every_n_epoch, epoch + trainer.check_val_every_n_epoch
+        return before <= 0 or after > trainer.max_epochs or epoch // self.every_n_epochs > before // self.every_n_epochs
 
     @staticmethod
     def _row(task: pl.LightningModule, sample: dict) -> Row:

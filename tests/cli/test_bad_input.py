@@ -85,12 +85,24 @@ def test_unreadable_checkpoint(refused, trained, tmp_path):
     assert str(best) in said and "damaged" in said
     said = refused("evaluate", f"run={copy}", "checkpoint=nothing.ckpt")
     assert "nothing.ckpt does not exist" in said
+    last, before = [*(copy / "checkpoints").glob("last*.ckpt")], (copy / "summary.json").read_text()
+    for path in last:
+        path.write_bytes(path.read_bytes()[:1000])
+    said = refused("train", f"resume={copy}", "trainer.max_epochs=9")
+    assert "cannot be read as a checkpoint (" in said and "restore the file, or train again" in said
+    for path in last:
+        path.unlink()
+    assert "has no checkpoint to go on from: start it anew" in refused("train", f"resume={copy}")
+    assert (copy / "summary.json").read_text() == before
 
 
 def test_a_folder_that_is_no_run(refused, tmp_path):
     assert "is not a run folder" in refused("evaluate", f"run={tmp_path}")
     assert "is not a run folder" in refused("train", f"resume={tmp_path}")
     assert "run is not given" in refused("evaluate")
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("a: [")
+    assert "config.yaml cannot be read (while parsing" in refused("evaluate", f"run={tmp_path}")
 
 
 def test_another_dataset_of_other_classes(refused, trained, folder):
@@ -113,6 +125,20 @@ def test_unknown_config_keys_and_choices_get_the_nearest_name(refused):
     said = refused("train", "augment=albu", "+augment.transforms.rotate.limitt=3", "logger=csv")
     assert "limitt" in said
     assert "mix=null: null is no choice of mix: leave it out, or give classmix" in refused("train", "mix=null")
+    assert "data=base: base is no choice of data: leave it out, or give folder, shapes" in refused("train", "data=base")
+
+
+def test_names_are_those_of_the_choices_given_or_of_the_choices_that_have_them(refused):
+    assert "did you mean loss.gamma" in refused("train", "loss=focal", "loss.gama=1")
+    assert "did you mean data.root" in refused("train", "data=folder", "data.rot=photos")
+    assert "no key data.root: data=folder, voc, voc9, voc_vehicles have it; " in refused("train", "data.root=photos")
+    assert "optimizer=rmsprop, sgd have it; " in refused("train", "optimizer.momentum=0.9")
+
+
+def test_values_that_need_quotes_are_shown_in_them(refused):
+    said = refused("train", "data=folder", "data.root=my photos (1)")
+    assert """two pairs of them: 'data.root="my photos (1)"'""" in said
+    assert """'checkpoint="seed=0/best.ckpt"'""" in refused("evaluate", "run=x", "checkpoint=seed=0/best.ckpt")
 
 
 def test_values_that_make_no_sense(refused):
@@ -171,6 +197,15 @@ def test_what_an_ablation_takes_out_is_there_and_not_set_again(refused):
     assert "without=pretraining takes nothing out of this config" in said
 
 
+def test_lists_that_are_none(refused, folder):
+    assert "data.classes=cat: give a list, [cat,...]" in refused(
+        "train", "data=folder", f"data.root={folder}", "data.classes=cat"
+    )
+    assert "data.ignore=255: give a list, such as [255]" in refused(
+        "train", *FOLDER, f"data.root={folder}", "data.ignore=255"
+    )
+
+
 def test_crop_larger_than_allowed(refused, folder):
     said = refused("train", *FOLDER, f"data.root={folder}", "data.crop_size=4096")
     assert "data.crop_size=4096" in said and "48x40" in said
@@ -225,12 +260,18 @@ def test_resuming_on_other_data(refused, trained, tmp_path):
             "add callbacks.early_stopping.mode=min",
         ),
         (["scheduler=plateau", "scheduler.monitor=val/miou"], "add scheduler.mode=max"),
+        (["callbacks.best.monitor=null"], "callbacks.best.monitor=null: give one of lr, images_seen, "),
+        (["scheduler=plateau", "scheduler.monitor=null"], "scheduler.monitor=null: give one of lr, images_seen, "),
         (["callbacks.best=null"], "callbacks.best=null: a run's record is made of it"),
         (["callbacks.throughput=null"], "callbacks.throughput=null: a run's record is made of it"),
         (["callbacks.strips.num_images=0"], "callbacks.strips.num_images=0: give 1 or more"),
         (["callbacks.strips.every_n_epochs=0"], "callbacks.strips.every_n_epochs=0: give 1 or more"),
         (["trainer.precision=bf16-true"], "trainer.precision=bf16-true keeps sums and averages in 16 bits"),
         (["model.width=inf"], "widths and their multiplier must be positive"),
+        (["trainer.limit_train_batches=0.1"], "trainer.limit_train_batches=0.1 of 2 batches is less than one"),
+        (["trainer.limit_test_batches=0.5"], "trainer.limit_test_batches=0.5 of 1 batches is less than one"),
+        (["max_images=40", "trainer.limit_train_batches=1"], "max_images counts whole epochs, trainer.limit_train_"),
+        (["data.cache_mb=null"], "data.cache_mb=None: give 0 or more MiB"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 leaves nothing to train on"),
         (["trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"], "trainer.max_epochs=2 makes 2 epochs: none"),
         (["max_images=4", "trainer.check_val_every_n_epoch=4"], "max_images=4 makes 1 epochs: none"),

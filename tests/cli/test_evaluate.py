@@ -93,6 +93,40 @@ def test_another_dataset_and_checkpoint_go_to_folders_of_their_own(call, run, vo
     assert (run / "evaluation" / "test" / "metrics.json").read_text() == before
 
 
+def test_a_test_split_that_is_the_val_split_is_said(call, voc_subset, tmp_path):
+    words = ["data=voc9", f"data.root={voc_subset}", "data.splits.test=val", "data.resize=72", "data.crop_size=64"]
+    words += ["logger=csv", "trainer.max_epochs=1"]
+    status, _, err = call("train", "model=unet4", "model.width=0.02", *words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert status == 0, err
+    said = "the test split is the val split"
+    assert said in (tmp_path / "run" / "train.log").read_text()
+    status, out, err = call("compare", tmp_path / "run")
+    assert status == 0 and "The test split is the val split (data.splits)" in out + err
+
+
+def test_another_dataset_is_split_as_it_is_told_and_fits_no_temperature(call, run, voc_subset, tmp_path):
+    other = shutil.copytree(voc_subset, tmp_path / "other")
+    status, _, err = call("evaluate", f"run={run}", f"data.root={other}", "overlays=false", "data.splits={test: train}")
+    assert status == 0, err
+    (folder,) = (run / "evaluation").glob("test-other-*")
+    listed = (other / "ImageSets" / "Segmentation" / "train.txt").read_text().split()
+    assert sorted(path.stem for path in (folder / "predictions").iterdir()) == sorted(listed)
+    status, _, err = call("evaluate", f"run={run}", "data.splits={test: train}")
+    assert (status, err.startswith("error: data.splits is of another dataset: add data.root=PATH")) == (2, True)
+
+    fit = ["split=val", "temperature=fit", "overlays=false"]
+    status, _, err = call("evaluate", f"run={run}", f"data.root={other}", *fit)  # the same data in another place
+    assert status == 0, err
+    fitted = (run / "evaluation" / "val" / "temperature.json").read_text()
+    photo = next((other / "JPEGImages").iterdir())
+    Image.open(photo).rotate(180).save(photo)
+    status, _, err = call("evaluate", f"run={run}", f"data.root={other}", *fit)
+    assert status == 2 and "temperature=fit: data.root is another dataset than the run's" in err
+    status, _, err = call("evaluate", f"run={run}", "trainer.limit_test_batches=1", *fit)
+    assert status == 2 and "temperature=fit is that of the whole val split" in err
+    assert (run / "evaluation" / "val" / "temperature.json").read_text() == fitted
+
+
 def test_another_precision_goes_to_a_folder_of_its_own(call, run):
     own = (run / "evaluation" / "test" / "metrics.json").read_text()
     used = json.loads((run / "summary.json").read_text())["precision"]

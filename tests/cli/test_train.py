@@ -159,6 +159,15 @@ def test_a_training_that_ends_before_a_validation_says_so(call, tmp_path):
     assert status == 2 and "the training ended before an epoch was validated" in err and "Traceback" not in err
 
 
+def test_strips_are_drawn_of_the_first_and_the_last_validation_and_of_those_that_are_due(call, tmp_path):
+    words = ["trainer.max_epochs=9", "trainer.check_val_every_n_epoch=2", "callbacks.strips.every_n_epochs=4"]
+    words += ["logger=csv", f"hydra.run.dir={tmp_path / 'run'}"]
+    status, _, err = call("train", *POCKET, *SCENES, *words)
+    assert status == 0, err
+    drawn = sorted(path.stem for path in (tmp_path / "run" / "images").iterdir())
+    assert drawn == ["epoch-0002", "epoch-0004", "epoch-0008"]
+
+
 def test_classes_that_few_images_of_a_split_have_are_named(call, folder, tmp_path):
     words = [*POCKET, "data=folder", f"data.root={folder}", "data.classes=[sky,tree,road,'the sea']", "logger=csv"]
     status, _, err = call("train", *words, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path / 'run'}")

@@ -78,6 +78,14 @@ def test_no_devkit_says_how_to_get_one(tmp_path):
         voc(tmp_path / "nowhere")
 
 
+def test_lists_that_voc2012_does_not_have_are_refused_before_the_download(tmp_path):
+    with pytest.raises(
+        InputError, match=r"data\.splits\.test=test: VOC2012 has no such list, only train, val, trainval"
+    ):
+        voc(tmp_path / "nowhere", download=True)
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -85,6 +93,7 @@ def test_no_devkit_says_how_to_get_one(tmp_path):
         ({"classes": ["background", "zzz"]}, "'zzz' is not a VOC class; give some of background, aeroplane"),
         ({"classes": ["cat", "dog"], "other": "background"}, "data.classes has no background"),
         ({"classes": ["cat", "cat"]}, "'cat' stands twice"),
+        ({"classes": "cat"}, r"data\.classes=cat: give a list"),
         ({"other": "cat"}, "data.other=cat"),
     ],
 )
@@ -135,13 +144,13 @@ def test_check_lists_every_fault(devkit):
     assert len(lines) == 7
 
 
-def test_check_caps_the_list_of_faults(devkit):
+def test_check_lists_as_many_faults_as_there_are(devkit):
     names = [f"absent{i:03}" for i in range(60)]
     (devkit / "ImageSets/Segmentation/train.txt").write_text("\n".join(names))
     with pytest.raises(InputError) as caught:
         voc(devkit).check(["train"])
     lines = str(caught.value).splitlines()
-    assert len(lines) == 51 and "70 more faults" in lines[-1] and "absent000.jpg" in lines[0]
+    assert len(lines) == 120 and "absent000.jpg" in lines[0] and "absent059.png" in lines[-1]
 
 
 def test_a_checked_data_set_is_not_read_again_until_it_changes(devkit):

@@ -40,12 +40,12 @@ SWEEPS = {
     "search_unet6": ("phase7_4", {"search.worker": "range(0,16)"}),
     "ablation_pretrained": (
         "pretrained",
-        {"without": "nothing,augment,scale,mix,balance,lovasz,output_stride,averaging"},
+        {"without": "nothing,augment,scale,mix,balance,lovasz,output_stride,frozen_stages,lr_factor,averaging"},
     ),
     "ablation_scratch": ("scratch", {"without": "nothing,augment,scale,mix,balance,lovasz,averaging"}),
 }
 RECIPES = ("pretrained", "scratch")
-OF_PRETRAINED_ALONE = {"output_stride", "pretraining"}
+OF_PRETRAINED_ALONE = {"output_stride", "frozen_stages", "lr_factor", "pretraining"}
 PARTS = {  # the keys that without= changes
     "augment": "augment.transforms.",
     "scale": "data.scale",
@@ -53,6 +53,8 @@ PARTS = {  # the keys that without= changes
     "balance": "data.repeat_threshold",
     "lovasz": "loss.",
     "output_stride": "model.encoder.output_stride",
+    "frozen_stages": "model.encoder.frozen_stages",
+    "lr_factor": "model.fine_tuning.lr_factor",
     "averaging": "averaging",
     "pretraining": ("model.encoder.", "model.fine_tuning."),
 }

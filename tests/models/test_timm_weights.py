@@ -104,8 +104,8 @@ def test_weights_that_do_not_fit_are_listed(tmp_path):
     shape = tuple(whole["conv1.0.weight"].shape)
     assert str(refused.value).splitlines() == [
         f"model.encoder.weights={path} do not fit model.encoder.name:",
-        f"{len(missing)} missing: {', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}",
-        f"12 unknown: {', '.join(f'more.{i}' for i in range(10))} ...",
+        f"{len(missing)} missing: {', '.join(missing)}",
+        f"12 unknown: {', '.join(f'more.{i}' for i in range(12))}",
         f"1 of another shape: conv1.0.weight (1, 2, 3, 3) for {shape}",
     ]
     for content in ({}, {"epoch": 3, "optimizer": {}}):

@@ -1,0 +1,68 @@
+"""Mistakes in the words of a command line, which the composed config does not show."""
+
+from collections.abc import Sequence
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from seglab.cli.checks import is_number
+from seglab.cli.mistakes import CONF
+from seglab.cli.run_folder import resolved
+from seglab.errors import InputError
+from seglab.lab.runs import config_of_result, flat
+
+_OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
+
+
+def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses a word where the config has a number.
+
+    Args:
+        cfg: The composed config.
+        overrides: The words of the command line that it was composed of.
+
+    Raises:
+        InputError: Naming every such key.
+    """
+    own = [word.split("=", 1)[0].lstrip("+") for word in overrides]
+    groups = {key for key in own if (CONF / key).is_dir()}
+    choices = [word for word, key in zip(overrides, own, strict=True) if key in groups]
+    keys = [key for key in own if key not in groups and key not in _OR_A_WORD]
+    values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in keys}
+    suspects = {key: value for key, value in values.items() if not (value is None or is_number(value))}
+    before = compose("train", choices) if suspects else None  # a tenth of a second
+    faults = []
+    for key, value in suspects.items():
+        default = OmegaConf.select(before, key, throw_on_missing=False)
+        if is_number(default):
+            faults.append(f"{key}={value}: give a number, such as {default}")
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def check_without(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses a part of an ablation that is not there, or that other words set again: the run is not what it is called.
+
+    Args:
+        cfg: The composed config.
+        overrides: The words of the command line that it was composed of.
+
+    Raises:
+        InputError: Naming the first of these.
+    """
+    words = dict(word.lstrip("+~").partition("=")[::2] for word in overrides)
+    path = CONF / "without" / f"{words.get('without')}.yaml"
+    if not path.is_file():
+        return
+    part = OmegaConf.to_container(OmegaConf.load(path))
+    groups = [key.removeprefix("override /") for entry in part.pop("defaults", []) for key in entry]
+    keys = set(flat(part)) if part else set()
+    for key, value in words.items():
+        if any(f"{key}.".startswith(f"{taken}.") for taken in (*groups, *keys)):
+            raise InputError(f"without={path.stem} takes out what {key}={value} sets: leave one of them out")
+    whole = compose("train", [word for word in overrides if not word.startswith("without=")])
+    whole.run_dir = cfg.run_dir
+    before = resolved(whole)
+    absent = not keys <= flat(before).keys() or config_of_result(before) == config_of_result(resolved(cfg))
+    if path.stem != "nothing" and absent:
+        raise InputError(f"without={path.stem} takes nothing out of this config, which has no such part: leave it out")
