@@ -18,7 +18,7 @@ from PIL import Image
 
 from seglab.cli.build import build_model
 from seglab.cli.export import export, parser
-from seglab.cli.exported import open_exported, trace
+from seglab.cli.exported import open_exported, trace, write_onnx
 from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.models.exportable import Exportable
@@ -131,6 +131,24 @@ def test_the_graph_of_every_decoder_holds_for_every_size(decoder):
         images = torch.from_numpy(photos(*shape))
         with torch.no_grad():
             torch.testing.assert_close(program(images)["logits"], network(images))
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [*(("test_resnet", name) for name in DECODERS), ("test_vit", "unet")])
+def test_onnxruntime_agrees_on_backbones_of_timm_at_odd_sizes(encoder, decoder, tmp_path):
+    words = ["model=unet_timm", f"model.encoder.name={encoder}", f"model/decoder={decoder}", "model.width=0.1"]
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        network = build_model(compose("train", [*words, "data=shapes"]), [0.5] * 3, [0.2] * 3).eval()
+    with torch.no_grad():
+        network.head.bias -= network(torch.from_numpy(photos(1, 3, 97, 131))).mean((0, 2, 3))  # no class is everywhere
+    program = trace(Exportable(network, None, ["mask"]), (2 * network.stride + 1, 3 * network.stride + 1))
+    write_onnx(program, tmp_path / "model.onnx", {}, ["mask"], None)
+    predict = open_exported(tmp_path / "model.onnx")
+    for shape in [(1, 3, 33, 17), (2, 3, 97, 131), (1, 3, 161, 113)]:
+        images = photos(*shape)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(images)).argmax(1).numpy()
+        assert len(np.unique(expected)) > 1 and (predict(images)["mask"] == expected).mean() >= 0.9999
 
 
 def test_another_result_is_said(call, trained, model, tmp_path, monkeypatch):

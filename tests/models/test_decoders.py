@@ -54,7 +54,7 @@ ENCODERS = {
     "convnext": lambda: Patches([3, 96, 192, 384, 768], [1, 4, 8, 16, 32]),
     "vit": lambda: Patches([3, 48, 96, 192, 192], [1, 4, 8, 16, 32]),
 }
-TIMM = ["mobilenetv2_050", "convnext_atto", "vit_tiny_patch16_224"]
+TIMM = ["test_resnet", "mobilenetv2_050", "convnext_atto", "vit_tiny_patch16_224"]
 
 
 @cache
