@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import nn
-from torch.nn import functional as F
 
 from seglab.cli.build import build_model
 from seglab.cli.evaluation_folder import several
@@ -20,7 +19,9 @@ from seglab.cli.temperature import resolve_temperature
 from seglab.data.reader import resize_image
 from seglab.errors import InputError
 from seglab.models import Segmenter
-from seglab.task.inference import Inference, enlarged_preds
+from seglab.task.inference import Inference, resized_bands
+
+_ROWS = 64  # that become classes and probabilities at a time
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,13 @@ class Network:
         with torch.autocast(device, torch.bfloat16, enabled=self.in_bf16):
             bands = self.inference.bands(resized)
             if resized.shape[1:] != size:
-                whole = torch.cat([logits for _, logits in bands], dim=1)
-                if not with_probabilities:
-                    return enlarged_preds(whole, size).cpu().numpy(), None
-                bands = [(0, F.interpolate(whole[None], size, mode="bilinear", align_corners=False)[0])]
-            for top, logits in bands:
-                rows = slice(top, top + logits.shape[1])
-                preds[rows] = logits.max(0).indices.to(torch.uint8).cpu().numpy()
-                if probabilities is not None:
-                    probabilities[:, rows] = (logits / self.temperature).softmax(0).half().cpu().numpy()
+                bands = resized_bands(bands, resized.shape[1], size)
+            for top, band in bands:
+                for logits in band.split(_ROWS, dim=1):
+                    rows = slice(top, top := top + logits.shape[1])
+                    preds[rows] = logits.max(0).indices.to(torch.uint8).cpu().numpy()
+                    if probabilities is not None:
+                        probabilities[:, rows] = (logits / self.temperature).softmax(0).half().cpu().numpy()
         return preds, probabilities
 
 

@@ -33,7 +33,7 @@ def photographs_to_check(cfg: DictConfig, path: Path | None) -> tuple[str, list[
         InputError: The path does not exist, has no photographs, or one cannot be read.
     """
     if path is not None:
-        if photographs := [read_image(file) for file, _ in find_photographs([path])]:
+        if photographs := [read_image(file) for file, _ in find_photographs([path])[0]]:
             return str(path), photographs
         raise InputError(f"--check {path}: holds no photograph")
     try:

@@ -3,7 +3,8 @@
 import csv
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ Photographs are read as training reads them (any size and usual format, EXIF ori
 run's were.
 
 OUT holds masks/ (palette PNG of class indices, at the photograph's own size), overlays/, predictions.csv with the share
-of each class, and probabilities/ where asked for. A file that cannot be read is listed, and the others go on."""
+of each class, and probabilities/ where asked for. A file that cannot be read is listed, and the others go on; files of
+other suffixes in a folder are counted."""
 EXAMPLES = """\
 examples:
   seglab predict runs/2026-01-31/12-00-00-abcdef photos -o out
@@ -32,11 +34,12 @@ examples:
 
 exit status: 0 all predicted; 1 some files could not be read; 2 a mistake, nothing was predicted
 """
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".avif"}
+LARGEST_JPEG = 65500  # pixels of a side
 
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
+    sys.stdout.reconfigure(errors="surrogateescape")  # the name of OUT is any bytes
     with told_in_a_line("train"):
         raise SystemExit(predict(parser().parse_intermixed_args()))
 
@@ -62,14 +65,16 @@ def predict(arguments: Namespace) -> int:
         InputError: There is no run or no photograph, the runs do not go together, or OUT cannot be written.
     """
     runs = [path for path in arguments.paths if (path / ".hydra").is_dir()]
-    found = find_photographs([path for path in arguments.paths if path not in runs])
-    written = [(arguments.out / kind).resolve() for kind in ("masks", "overlays", "probabilities")]
-    own = ((path, place) for path, place in found if not any(map(path.resolve().is_relative_to, written)))
-    photographs = dict(named(own))
+    found, others = find_photographs([path for path in arguments.paths if path not in runs])
+    kinds = ("masks", "overlays", "probabilities", "predictions.csv")
+    written = [(arguments.out / kind).resolve() for kind in kinds]
+    photographs = dict(named(entry for entry in found if not lies_in(entry[0], written)))
+    left_out = counted(path for path in others if not lies_in(path, written))
     if not runs:
         raise InputError("no run folder is given: seglab predict RUN PHOTO|FOLDER ... -o OUT")
     if not photographs:
-        raise InputError("no photograph is given: name files, or folders that hold some")
+        hint = f"; {left_out}" if left_out else ""
+        raise InputError(f"no photograph is given: name files, or folders that hold some{hint}")
     from seglab.cli.network import load_network
 
     network = load_network(runs, arguments, arguments.temperature)
@@ -80,6 +85,8 @@ def predict(arguments: Namespace) -> int:
         raise InputError(f"-o {arguments.out}: cannot be written ({error}); give another folder") from None
     for fault in faults:
         print(f"skipped: {fault}", file=sys.stderr)
+    if left_out:
+        print(left_out, file=sys.stderr)
     print(f"{arguments.out}: {len(photographs) - len(faults)} of {len(photographs)} photographs predicted")
     return 1 if faults else 0
 
@@ -94,7 +101,8 @@ def predict_all(network: "Network", photographs: dict[str, Path], arguments: Nam
     from rich.progress import track
 
     console, faults = Console(stderr=True), []
-    with (arguments.out / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+    options = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}  # a file's name is any bytes
+    with (arguments.out / "predictions.csv").open("w", **options) as file:
         table = csv.writer(file)
         table.writerow(["photograph", "mask", "height", "width", *network.class_names])
         for name, path in track(photographs.items(), "Predicting", console=console, disable=not console.is_terminal):
@@ -107,23 +115,48 @@ def predict_all(network: "Network", photographs: dict[str, Path], arguments: Nam
     return faults
 
 
-def find_photographs(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yields each photograph and its place below the folder that was named, folders with all that they hold.
+def find_photographs(paths: Sequence[Path]) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Returns each photograph and its place below the folder that was named, folders with all that they hold.
+
+    And the folders' files of other suffixes, but for hidden ones.
 
     Raises:
         InputError: A path does not exist.
     """
+    from seglab.data.files import SUFFIXES
+
+    photographs, others = [], []
     for path in paths:
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            yield from ((file, file.relative_to(path)) for file in files)
+            for file in sorted(file for file in path.rglob("*") if file.is_file()):
+                place = file.relative_to(path)
+                if file.suffix.lower() in SUFFIXES:
+                    photographs.append((file, place))
+                elif not any(part.startswith(".") for part in place.parts):
+                    others.append(file)
         elif path.exists():
-            yield path, Path(path.name)
+            photographs.append((path, Path(path.name)))
         else:
             raise InputError(f"{path} does not exist: give a run folder, a photograph or a folder of photographs")
+    return photographs, others
 
 
-def named(photographs: Iterator[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
+def lies_in(path: Path, places: Sequence[Path]) -> bool:
+    """Returns whether a file is one of some resolved paths, or below one."""
+    return any(map(path.resolve().is_relative_to, places))
+
+
+def counted(others: Iterable[Path]) -> str:
+    """Returns a line on the files of other suffixes than a photograph's, and nothing where there are none."""
+    counts = Counter(path.suffix.lower() or "without" for path in others)
+    if not counts:
+        return ""
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
+    more = ", ..." if len(counts) > 5 else ""
+    return f"left out for their suffix: {counts.total()} ({kinds}{more}); save photographs among them as JPEG or PNG"
+
+
+def named(photographs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
     """Yields a name for each photograph: its place without the suffix, with it where two would be called the same."""
     taken: set[str] = set()
     for path, place in photographs:
@@ -137,25 +170,43 @@ def predict_one(network: "Network", path: Path, name: str, arguments: Namespace)
     """Writes what a photograph holds, and returns its preds uint8 (h, w).
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or its overlay cannot be encoded.
+        OSError: The output cannot be written.
     """
-    from PIL import Image
+    import numpy as np
 
     from seglab.data.files import read_image
-    from seglab.task.pictures import overlay, save_mask
+    from seglab.task.pictures import save_mask
 
     image = read_image(path)
     num_classes = len(network.class_names)
     preds, probabilities = network.predict(image, arguments.probabilities)
     save_mask(preds, made(arguments.out / "masks" / f"{name}.png"), num_classes)
-    if not arguments.no_overlays:
-        picture = Image.fromarray(overlay(image, preds, num_classes))
-        picture.save(made(arguments.out / "overlays" / f"{name}.jpg"), quality=90)
     if probabilities is not None:
-        import numpy as np
-
         np.save(made(arguments.out / "probabilities" / f"{name}.npy"), probabilities)
+        del probabilities  # the overlay needs as much memory
+    if not arguments.no_overlays:
+        suffix = "jpg" if max(preds.shape) <= LARGEST_JPEG else "png"
+        try:
+            save_overlay(image, preds, num_classes, made(arguments.out / "overlays" / f"{name}.{suffix}"))
+        except OSError as error:
+            if error.errno is not None:  # not the picture's fault
+                raise
+            raise InputError(f"{path}: its overlay cannot be encoded ({error}); give --no-overlays") from None
     return preds
+
+
+def save_overlay(image: "np.ndarray", preds: "np.ndarray", num_classes: int, path: Path) -> None:
+    """Writes the photograph uint8 (h, w, 3) with its preds uint8 (h, w) laid over it.
+
+    Raises:
+        OSError: It cannot be written, or, without an errno, not be encoded.
+    """
+    from PIL import Image
+
+    from seglab.task.pictures import overlay
+
+    Image.fromarray(overlay(image, preds, num_classes)).save(path, quality=90)
 
 
 def made(path: Path) -> Path:

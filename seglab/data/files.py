@@ -1,42 +1,63 @@
 """Image and label files to arrays."""
 
-import struct
+import warnings
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from seglab.errors import InputError
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .avif .tif .tiff .bmp .gif .jp2 .tga .ppm .pgm .pbm .pnm".split()
+)
+MAX_PIXELS = 10**9
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit, 179 megapixels, is meant for servers
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # such a file is refused in `_decode`
+
+_REMEDY = "replace the file or leave it out"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what makes each EXIF orientation upright
 _PNG_GREY_SCALES = {"L;2": 85, "L;4": 17}  # Pillow stretches grey PNGs of 2 and 4 bits to 0..255
 
 
-def read_image(path: str | Path, content: bytes | None = None) -> np.ndarray:
+def read_image(path: str | Path, content: bytes | None = None, remedy: str = _REMEDY) -> np.ndarray:
     """Decode a photograph; its EXIF orientation is applied.
 
     Args:
         path: The file, or what to call it where its content is given.
         content: The file's bytes; without them it is read.
+        remedy: What to do about a file that cannot be read.
 
     Returns:
         uint8 (h, w, 3) RGB. An alpha channel is dropped, 16-bit grey is scaled to 8 bits.
 
     Raises:
-        InputError: if the file is missing, empty, truncated or not an image.
+        InputError: if the file is missing, empty, truncated, not an image, or of more than `MAX_PIXELS`.
     """
-    picture, _ = _decode(path, content)
-    if picture.mode.startswith("I;16"):
-        grey = (np.asarray(picture) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if picture.mode in ("I", "F"):
-        raise InputError(f"{path}: has {picture.mode} pixels of 32 bits; save it with 8 bits a channel")
+    picture, _ = _decode(path, content, remedy)
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        grey = _sixteen_bits(picture, path, "save it with 8 bits a channel")
+        return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode == "F":
+        raise InputError(f"{path}: has F pixels of 32 bits; save it with 8 bits a channel")
     return np.array(picture.convert("RGB"))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, remedy: str = _REMEDY) -> np.ndarray:
     """Decode a label image with its stored values; its EXIF orientation is applied.
+
+    Args:
+        path: The file.
+        remedy: What to do about a file that cannot be read.
 
     Returns:
         uint8 or uint16 (h, w) for palette indices and grey values (0 and 1 for one bit), uint8 (h, w, 3) for colours.
@@ -44,7 +65,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     Raises:
         InputError: if the file is missing, empty, truncated, not an image, or in a mode that cannot hold labels.
     """
-    picture, scale = _decode(path)
+    picture, scale = _decode(path, None, remedy)
     if picture.mode in ("RGBA", "LA"):
         if picture.getchannel("A").getextrema()[0] < 255:
             raise InputError(
@@ -57,39 +78,46 @@ def read_mask(path: str | Path) -> np.ndarray:
     if picture.mode == "1":
         return np.array(picture).astype(np.uint8)
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        raw = np.array(picture)
-        if raw.min() < 0 or raw.max() > 65535:
-            raise InputError(
-                f"{path}: holds values from {raw.min()} to {raw.max()}; labels are whole numbers 0 to 65535"
-            )
-        return raw.astype(np.uint16)
+        return _sixteen_bits(picture, path, "labels are whole numbers 0 to 65535")
     raise InputError(f"{path}: mode {picture.mode} cannot hold labels; save it as a palette, grey or RGB PNG")
 
 
-def _decode(path: str | Path, content: bytes | None = None) -> tuple[Image.Image, int]:
+def _decode(path: str | Path, content: bytes | None, remedy: str) -> tuple[Image.Image, int]:
     """The decoded, upright picture, and the factor by which Pillow has stretched its grey values."""
     try:
-        with Image.open(path if content is None else BytesIO(content)) as picture:
+        # An open file, since of a named one Pillow maps the pixels, and takes turned ones of a grey TIFF for upright.
+        with Path(path).open("rb") if content is None else BytesIO(content) as file, Image.open(file) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
             scale = _PNG_GREY_SCALES.get(picture.tile[0].args, 1) if picture.format == "PNG" and picture.tile else 1
             picture.load()  # decodes all of it: only so is a truncated file noticed
-            ImageOps.exif_transpose(picture, in_place=True)
-            return picture, scale
+            # Not by `ImageOps.exif_transpose`, which writes the tags anew, too, and fails where another is damaged.
+            turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+            return picture if turn is None else picture.transpose(turn), scale
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; restore it or take its name off the list") from None
+        raise InputError(f"{path}: no such file; restore it or leave it out") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; an image file belongs here") from None
     except PermissionError:
         raise InputError(f"{path}: may not be read; correct the permissions of the file") from None
-    except _UNREADABLE as error:
-        if content is not None:
-            raise InputError(f"{path}: {_reason(len(content), error)}; give another file") from None
-        reason = _reason(Path(path).stat().st_size, error)
-        raise InputError(f"{path}: {reason}; replace the file or remove it with its pair") from None
+    except Exception as error:  # of many kinds: each format is decoded by another library
+        raise InputError(f"{path}: {_reason(path, content, error)}; {remedy}") from None
 
 
-def _reason(size: int, error: Exception) -> str:
-    if size == 0:
-        return "is empty (zero bytes)"
+def _reason(path: str | Path, content: bytes | None, error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"has more than {MAX_PIXELS // 10**6} megapixels, the most that is read"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "is not an image that can be read"
-    return f"is truncated or damaged ({error})"
+        is_empty = not (Path(path).stat().st_size if content is None else content)
+        return "is empty (zero bytes)" if is_empty else "is not an image that can be read"
+    if isinstance(error, MemoryError):
+        return "does not fit into the memory"
+    return f"is truncated or damaged ({' '.join(str(error).split()) or type(error).__name__})"
+
+
+def _sixteen_bits(picture: Image.Image, path: str | Path, remedy: str) -> np.ndarray:
+    """The values of a picture of mode I or I;16, uint16 (h, w)."""
+    raw = np.array(picture)
+    if raw.min() < 0 or raw.max() > 65535:
+        raise InputError(f"{path}: holds values from {raw.min()} to {raw.max()}; {remedy}")
+    return raw.astype(np.uint16)

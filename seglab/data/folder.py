@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from seglab.data.files import SUFFIXES
 from seglab.data.labels import LabelTable, Raw
 from seglab.data.pairs import PairedFiles, Pairs
 from seglab.data.source import SPLITS
 from seglab.errors import InputError
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .tga .jp2".split())
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -125,6 +125,8 @@ def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int)
     named = classes if isinstance(classes, Mapping) else {name: value for value, name in enumerate(classes)}
     if not isinstance(classes, Mapping) and len(named) < len(classes):
         raise InputError(f"data.classes: a name stands twice in {', '.join(map(str, classes))}; give each its own")
+    if isinstance(ignore, str) or not isinstance(ignore, Sequence):
+        raise InputError(f"data.ignore={ignore}: give a list, such as [{ignore}]")
     mapping: dict[Raw, int] = {}
     for index, (name, value) in enumerate([*named.items(), *((None, value) for value in ignore)]):
         raw = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
@@ -132,7 +134,7 @@ def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int)
             key = "data.ignore" if name is None else f"data.classes.{name}"
             raise InputError(f"{key}: the label value {value} is already given; give each value once")
         mapping[raw] = ignore_index if name is None else index
-    return mapping, list(named)
+    return mapping, list(map(str, named))
 
 
 def _fractions(splits: Mapping[str, float]) -> dict[str, float]:

@@ -189,7 +189,7 @@ def _decode_both(image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndar
     arrays, faults = [], []
     for decode, path in ((files.read_image, image_path), (files.read_mask, mask_path)):
         try:
-            arrays.append(decode(path))
+            arrays.append(decode(path, remedy="replace the file or remove it with its pair"))
         except InputError as error:
             faults.append(str(error))
     if faults:

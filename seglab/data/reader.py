@@ -7,6 +7,8 @@ import numpy as np
 
 from seglab.data.source import Source
 
+NARROWEST = 16  # an image is enlarged to a longer side of at most so many times the length asked of its shorter side
+
 
 class Reader:
     """Reads pair after pair of a split and keeps as many decoded ones as fit.
@@ -28,7 +30,8 @@ class Reader:
         Args:
             source: where the pairs come from.
             split: train, val or test.
-            resize: length in pixels that the shorter side of each image is brought to; None leaves the size.
+            resize: length in pixels that the shorter side of each image is brought to, but see `NARROWEST`; None leaves
+                the size.
             keep_mask_size: leave each mask at the label's own size, for evaluation.
             cache_mb: MiB of decoded pairs to keep; 0 keeps none.
         """
@@ -98,7 +101,10 @@ class Reader:
 
 
 def resize_image(image: np.ndarray, shorter_side: int | None) -> np.ndarray:
-    """Returns an image uint8 (h, w, 3) with its shorter side brought to a length in pixels; none leaves its size."""
+    """Returns an image uint8 (h, w, 3) with its shorter side brought to a length in pixels; none leaves its size.
+
+    A very narrow image keeps a shorter side below that, see `NARROWEST`.
+    """
     height, width = _resized(np.array([image.shape[:2]]), shorter_side)[0].tolist()
     if (height, width) == image.shape[:2]:
         return image
@@ -107,7 +113,12 @@ def resize_image(image: np.ndarray, shorter_side: int | None) -> np.ndarray:
 
 
 def _resized(sizes: np.ndarray, shorter_side: int | None) -> np.ndarray:
-    """Sizes (n, 2) brought to one length of the shorter side, the proportions kept to a pixel."""
+    """Sizes (n, 2) brought to one length of the shorter side, the proportions kept to a pixel.
+
+    An image over `NARROWEST` times as long as wide is enlarged less, or not at all: its size would explode.
+    """
     if shorter_side is None:
         return sizes
-    return np.maximum(np.rint(sizes * (shorter_side / sizes.min(1, keepdims=True))).astype(np.int64), 1)
+    own, longer = sizes.min(1, keepdims=True), sizes.max(1, keepdims=True)
+    reference = np.maximum(own, np.minimum(longer / NARROWEST, shorter_side))  # the length that becomes `shorter_side`
+    return np.maximum(np.rint(sizes * (shorter_side / reference)).astype(np.int64), 1)

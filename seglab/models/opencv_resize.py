@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_NARROWEST = 16  # as in `seglab.data.reader`: a test holds them together
 _UNIT = 2048  # OpenCV's weights of a bilinear resize are whole multiples of 1 / 2048
 
 
@@ -15,11 +16,15 @@ def resize_shorter_side(image: Tensor, length: int) -> Tensor:
     """Returns images uint8 (b, 3, h, w) with their shorter side brought to a length in pixels, as training reads them.
 
     They shrink by `INTER_AREA` and grow by `INTER_LINEAR`; both are computed, since the size is not known to a graph.
+    Very narrow images grow less.
     """
     sides = image.shape[-2:]
-    shorter = torch.sym_min(*sides)
-    # The nearest whole number to side * length / shorter, of two as near ones the even one.
-    size = [(2 * side * length + shorter - 1 + side * length // shorter % 2) // (2 * shorter) for side in sides]
+    shorter, longer = torch.sym_min(*sides), torch.sym_max(*sides)
+    # `reference` / `_NARROWEST` becomes `length`: the shorter side, but of a very narrow image more.
+    reference = torch.sym_max(_NARROWEST * shorter, torch.sym_min(longer, _NARROWEST * length))
+    # The nearest whole number to side * length * _NARROWEST / reference, of two as near ones the even one.
+    lengths = [side * length * _NARROWEST for side in sides]
+    size = [(2 * one + reference - 1 + one // reference % 2) // (2 * reference) for one in lengths]
     shrinks = torch.scalar_tensor(shorter) > length
     return torch.where(shrinks, shrink(image, size), enlarge(image, size))
 

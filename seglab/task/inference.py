@@ -1,13 +1,14 @@
 """From images to logits at any size: test-time augmentation, sliding windows, and the mean of several networks."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LEAST_PROBABILITY = 1e-12
+_RESIZED_VALUES = 2**20  # of logits that are resized at a time: few enough for a processor's cache
 _STEEPNESS = 6  # of the weights of a window: it is trusted in its middle, where it sees as much as the whole image does
 
 
@@ -128,17 +129,39 @@ def _joined(bands: Iterator[tuple[int, Tensor]]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)  # a copy would have another layout, and round anew
 
 
-def enlarged_preds(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Returns the best class uint8 (H, W) of logits (num_classes, h, w) resized to a size, one class held at a time."""
-    best, preds = torch.empty(()), torch.empty(())
-    for label, own in enumerate(logits):
-        enlarged = F.interpolate(own[None, None], tuple(size), mode="bilinear", align_corners=False)[0, 0]
-        if label == 0:
-            best, preds = enlarged, torch.zeros(enlarged.shape, dtype=torch.uint8, device=enlarged.device)
-            continue
-        higher = enlarged > best
-        best, preds = torch.where(higher, enlarged, best), preds.masked_fill_(higher, label)
-    return preds
+def resized_bands(
+    bands: Iterable[tuple[int, Tensor]], height: int, size: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Yields logits resized (bilinear) in bands of rows from top to bottom, so that they are never held whole.
+
+    Args:
+        bands: As `Inference.bands` yields them, the logits (num_classes, rows, w).
+        height: Rows of all bands together.
+        size: Height and width of the result.
+
+    Yields:
+        The first row of the band, and its logits float32 (num_classes, rows, W).
+    """
+    places = ((torch.arange(size[0]) + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
+    above = places.long()  # each new row lies between two old ones
+    below = (above + 1).clamp_max(height - 1)
+    share = (places - above)[:, None]
+    held, done = torch.empty(0), 0
+    for top, logits in bands:
+        held = torch.cat([held, logits], dim=1) if top else logits
+        end = top + logits.shape[1]
+        first, ready = end - held.shape[1], int((below < end).sum())
+        step = max(_RESIZED_VALUES // (len(held) * size[1]), 1)
+        for start in range(done, ready, step):
+            rows = slice(start, min(start + step, ready))
+            upper, lower = above[rows] - above[start], below[rows] - above[start]
+            near = held[:, above[start] - first : below[rows.stop - 1] + 1 - first]
+            near = F.interpolate(near[None], (near.shape[1], size[1]), mode="bilinear", align_corners=False)[0]
+            weight = share[rows].to(near.device)
+            # In this order it mostly rounds as one interpolation of all does.
+            yield start, torch.addcmul(near[:, lower] * weight, near[:, upper], 1 - weight)
+        done = ready
+        held = held[:, above[min(done, size[0] - 1)] - first :]
 
 
 def _resized(image: Tensor, scale: float) -> Tensor:

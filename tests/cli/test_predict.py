@@ -6,15 +6,35 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from torch.nn import functional as F
 
 import seglab
-from seglab.data.files import read_image
+from seglab.cli.predict import LARGEST_JPEG, find_photographs, save_overlay
+from seglab.data.files import SUFFIXES, read_image
+from seglab.data.folder import ImageFolder
+from seglab.data.reader import resize_image
 from seglab.errors import InputError
+
+
+@pytest.fixture
+def resized(trained, tmp_path):
+    """Makes a copy of the run `trained` whose config has a `data.resize`."""
+
+    def copy(resize):
+        run = shutil.copytree(trained, tmp_path / f"run{resize}")
+        config = OmegaConf.load(run / ".hydra" / "config.yaml")
+        config.data.resize = resize
+        OmegaConf.save(config, run / ".hydra" / "config.yaml")
+        return run
+
+    return copy
 
 
 def test_masks_are_those_of_the_evaluation(call, trained, photographs, tmp_path):
@@ -49,7 +69,11 @@ def test_any_photograph_goes_and_a_bad_one_is_skipped(call, trained, tmp_path):
     out = tmp_path / "out"
     status, said, err = call("predict", trained, photos, photos / "turned.png", "-o", out, "--no-overlays")
     assert status == 1 and said.endswith("4 of 5 photographs predicted\n")
-    assert err.startswith(f"skipped: {photos / 'broken.jpg'}: ") and err.count("\n") == 1
+    skipped, left_out = err.splitlines()
+    assert skipped == (
+        f"skipped: {photos / 'broken.jpg'}: is not an image that can be read; replace the file or leave it out"
+    )
+    assert left_out == "left out for their suffix: 1 (1 .txt); save photographs among them as JPEG or PNG"
     sizes = {str(path.relative_to(out / "masks")): Image.open(path).size for path in (out / "masks").rglob("*.png")}
     assert sizes == {
         "turned.png": (23, 40),
@@ -58,6 +82,79 @@ def test_any_photograph_goes_and_a_bad_one_is_skipped(call, trained, tmp_path):
         "more/dot.png": (1, 1),
     }
     assert not (out / "overlays").exists()
+
+
+def test_training_and_prediction_take_the_same_files(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for suffix in (*SUFFIXES, ".heic"):
+            (tmp_path / kind / f"photo-{suffix[1:]}{suffix.upper()}").touch()
+    read = ImageFolder(tmp_path, ["one", "two"], 2, splits={"train": 1}).names("train")
+    photographs, others = find_photographs([tmp_path / "images"])
+    assert sorted(str(place.with_suffix("")) for _, place in photographs) == read.tolist()
+    assert {"photo-avif", "photo-jfif", "photo-pnm", "photo-webp"} <= set(read)
+    assert others == [tmp_path / "images" / "photo-heic.HEIC"]
+
+
+def test_files_left_out_are_counted(call, trained, photographs, tmp_path):
+    photos = shutil.copytree(photographs, tmp_path / "photos")
+    for name in ("a.heic", "b.HEIC", "c.txt", "d", "e.md", "f.csv", "g.json", "h.xml", ".DS_Store", ".git/config"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).touch()
+    for _ in range(2):  # its own files do not count
+        status, _, err = call("predict", trained, photos, "-o", photos, "--probabilities")
+        assert status == 0 and err.startswith("left out for their suffix: 8 (2 .heic, ") and err.count("\n") == 1
+        assert ", ...); save photographs among them as JPEG or PNG" in err
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "a.heic").touch()
+    status, _, err = call("predict", trained, tmp_path / "phone", "-o", tmp_path / "out")
+    assert status == 2 and "no photograph is given" in err and "1 (1 .heic)" in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode here")
+def test_a_name_may_be_any_bytes(command, trained, photographs, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / os.fsdecode(b"caf\xe9")
+    photos.mkdir()
+    shutil.copy(next(photographs.iterdir()), photos / os.fsdecode(b"caf\xe9.png"))
+    (photos / os.fsdecode(b"\xe9.jpg")).touch()
+    (photos / os.fsdecode(b"notes.\xe9")).touch()
+    code = f"import sys; from seglab.cli.main import run; run('predict', {[str(trained)]} + sys.argv[1:])"
+    line = [sys.executable, "-c", code, photos, "-o", out]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == os.fsencode(f"{out}: 1 of 2 photographs predicted\n")
+    assert b"is empty (zero bytes)" in done.stderr and done.stderr.count(b"\n") == 2
+    assert Image.open(out / "masks" / os.fsdecode(b"caf\xe9.png")).mode == "P"
+    row = (out / "predictions.csv").read_bytes().splitlines()[1]
+    assert row.startswith(os.fsencode(photos / os.fsdecode(b"caf\xe9.png")) + b",masks/caf\xe9.png,")
+
+
+def test_a_photograph_too_long_for_jpeg(call, trained, tmp_path):
+    image = np.zeros((1, LARGEST_JPEG + 1, 3), np.uint8)
+    preds = image[..., 0]
+    save_overlay(image[:, 1:], preds[:, 1:], 9, tmp_path / "as-long-as-can-be.jpg")
+    with pytest.raises(OSError, match="when writing image file") as raised:
+        save_overlay(image, preds, 9, tmp_path / "too-long.jpg")
+    assert raised.value.errno is None  # unlike that of a full disk
+    Image.fromarray(image).save(tmp_path / "long.png")
+    status, _, err = call("predict", trained, tmp_path / "long.png", "-o", tmp_path / "out", "--overlap", 0)
+    assert (status, err) == (0, "")
+    [path] = (tmp_path / "out" / "overlays").iterdir()
+    assert path.name == "long.png" and Image.open(path).size == (65501, 1)
+
+
+def test_what_cannot_be_encoded_is_skipped_and_a_full_disk_ends_all(call, trained, photographs, tmp_path, monkeypatch):
+    def fail(image, preds, num_classes, path):
+        raise errors.pop()
+
+    monkeypatch.setattr("seglab.cli.predict.save_overlay", fail)
+    errors = [OSError("encoder error -2 when writing image file") for _ in range(4)]
+    status, said, err = call("predict", trained, photographs, "-o", tmp_path / "out")
+    assert status == 1 and said.endswith("0 of 4 photographs predicted\n") and err.count("\n") == 4
+    assert ": its overlay cannot be encoded (encoder error -2 when writing image file); give --no-overlays\n" in err
+    errors = [OSError(28, "No space left on device")]
+    status, _, err = call("predict", trained, photographs, "-o", tmp_path / "out")
+    assert status == 2 and "cannot be written ([Errno 28] No space left on device)" in err
 
 
 def test_several_runs_augmentation_and_probabilities(call, trained, photographs, tmp_path):
@@ -74,12 +171,8 @@ def test_several_runs_augmentation_and_probabilities(call, trained, photographs,
         assert (best >= probabilities.max(0) - 1e-3).all()
 
 
-def test_a_shrunk_photograph_is_predicted_at_its_own_size(call, trained, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    config.data.resize = 16
-    OmegaConf.save(config, run / ".hydra" / "config.yaml")
+def test_a_shrunk_photograph_is_predicted_at_its_own_size(call, resized, tmp_path):
+    run = resized(16)
     Image.fromarray(np.zeros((40, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     for words in ([], ["--probabilities"]):
         status, _, err = call("predict", run, tmp_path / "photo.png", "-o", tmp_path / "out", *words)
@@ -140,22 +233,23 @@ def test_a_mistake_is_one_line(call, trained, photographs, tmp_path, words, mess
     assert not (tmp_path / "out").exists()
 
 
-def test_a_photograph_of_24_megapixels_takes_less_than_2_gb(trained, tmp_path, environment):
+def test_logits_are_resized_in_bands_as_they_would_be_whole(resized):
+    network = replace(seglab.load(resized(48), window=32), in_bf16=False)
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    preds, probabilities = network.predict(image, with_probabilities=True)
+    small = torch.from_numpy(resize_image(image, 48)).permute(2, 0, 1)
+    logits = F.interpolate(network.inference(small[None]), (60, 90), mode="bilinear")[0]
+    assert (preds == logits.argmax(0).numpy()).mean() > 0.999
+    np.testing.assert_allclose(probabilities, logits.softmax(0).numpy(), atol=1e-3)
+    assert np.array_equal(network.predict(image)[0], preds)
+
+
+@pytest.mark.parametrize(("resize", "words"), [(None, ["--overlap", "0.1"]), (320, ["--probabilities"])])
+def test_a_photograph_of_24_megapixels_takes_less_than_2_gb(resized, tmp_path, environment, resize, words):
     pixels = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((6000, 4000)).save(tmp_path / "large.jpg")
-    command = [
-        sys.executable,
-        "-m",
-        "seglab",
-        "predict",
-        trained,
-        tmp_path / "large.jpg",
-        "-o",
-        tmp_path / "out",
-        "--overlap",
-        "0.1",
-    ]
-    process = subprocess.Popen(list(map(str, command)), env=environment)
+    line = [sys.executable, "-m", "seglab", "predict", resized(resize), tmp_path / "large.jpg", "-o", tmp_path / "out"]
+    process = subprocess.Popen([*map(str, line), *words], env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0 and usage.ru_maxrss < 2 * 2**20  # KiB
     assert Image.open(tmp_path / "out" / "masks" / "large.png").size == (6000, 4000)

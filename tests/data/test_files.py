@@ -1,10 +1,11 @@
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from seglab.data.files import read_image, read_mask
 from seglab.data.labels import colormap
@@ -21,6 +22,16 @@ def save_palette(path, labels):
     picture = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
     picture.putpalette(colormap().tobytes())
     picture.save(path)
+
+
+def png(width, height, bits, data=b""):
+    """A grey PNG by hand: Pillow writes none of 2 or 4 bits, and none whose pixels are missing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
 def stored_mode(path):
@@ -56,16 +67,11 @@ def test_one_bit_becomes_zero_and_one(tmp_path):
 
 @pytest.mark.parametrize(("bits", "labels"), [(2, [[0, 1, 2, 3]]), (4, [[0, 1, 2, 15]])])
 def test_grey_of_few_bits_is_not_stretched(tmp_path, bits, labels):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packed = 0  # a PNG by hand: Pillow writes none of 2 or 4 bits
+    packed = 0
     for value in labels[0]:
         packed = packed << bits | value
     row = b"\0" + packed.to_bytes(bits * 4 // 8, "big")
-    header = struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(data)
+    (tmp_path / "a.png").write_bytes(png(4, 1, bits, row))
     assert read_mask(tmp_path / "a.png").tolist() == labels
 
 
@@ -104,23 +110,90 @@ def test_every_photo_becomes_rgb(tmp_path, mode):
 
 def test_grey_of_sixteen_bits_keeps_its_contrast(tmp_path):
     grey = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
-    Image.fromarray(grey).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 1], np.arange(256).reshape(16, 16))
+    for suffix, mode in (("png", "I;16"), ("tif", "I;16"), ("pgm", "I")):
+        Image.fromarray(grey).save(tmp_path / f"a.{suffix}")
+        assert stored_mode(tmp_path / f"a.{suffix}") == mode
+        image = read_image(tmp_path / f"a.{suffix}")
+        assert image.dtype == np.uint8 and image.shape == (16, 16, 3)
+        np.testing.assert_array_equal(image[..., 1], np.arange(256).reshape(16, 16))
 
 
+def test_grey_of_more_than_sixteen_bits_is_refused(tmp_path):
+    Image.fromarray(LABELS.astype(np.int32) * 1000).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"a\.tif: holds values from 0 to 255000; save it with 8 bits a channel"):
+        read_image(tmp_path / "a.tif")
+    Image.fromarray(LABELS.astype(np.float32)).save(tmp_path / "b.tif")
+    with pytest.raises(InputError, match=r"b\.tif: has F pixels of 32 bits; save it with 8 bits"):
+        read_image(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_image_and_mask_alike(tmp_path, orientation):
+def test_exif_orientation_turns_image_and_mask_alike(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = np.zeros((8, 12, 3), np.uint8)
     upright[:3, :4] = 255
-    Image.fromarray(upright).save(tmp_path / "a.png", exif=exif)
-    Image.fromarray(upright[..., 0]).save(tmp_path / "b.png", exif=exif)
-    image, mask = read_image(tmp_path / "a.png"), read_mask(tmp_path / "b.png")
+    Image.fromarray(upright).save(tmp_path / f"a.{suffix}", exif=exif)
+    Image.fromarray(upright[..., 0]).save(tmp_path / f"b.{suffix}", exif=exif)
+    image, mask = read_image(tmp_path / f"a.{suffix}"), read_mask(tmp_path / f"b.{suffix}")
     np.testing.assert_array_equal(image[..., 0], mask)
     assert mask.shape == ((8, 12) if orientation < 5 else (12, 8))
     corners = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
     assert mask[corners[orientation]] == 255 and (mask == 255).sum() == 12
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "PNG"])
+@pytest.mark.parametrize(("kind", "value"), [(2, b"abc\0"), (1, b"abcd")])
+def test_a_photograph_is_turned_though_another_tag_is_damaged(tmp_path, format, kind, value):
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6), struct.pack("<HHI", 0x011A, kind, 4) + value  # turn; resolution
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + b"".join(entries) + bytes(4)
+    Image.fromarray(photo(8, 12)).save(tmp_path / "a", format, exif=exif)
+    with Image.open(tmp_path / "a") as picture:
+        lying = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a"), np.rot90(lying, -1))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_damaged_avif_is_named(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(photo()).save(buffer, "AVIF")
+    content = buffer.getvalue()
+    start = content.index(b"mdat") + 4
+    (tmp_path / "a.avif").write_bytes(content[:start] + bytes(len(content) - start))
+    with pytest.raises(InputError, match=r"a\.avif: is truncated or damaged \(.+\); replace the file or leave it out$"):
+        read_image(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("two\nlines"), r"is truncated or damaged \(two lines\)"),
+        (ZeroDivisionError(), r"is truncated or damaged \(ZeroDivisionError\)"),
+        (MemoryError(), "does not fit into the memory"),
+    ],
+)
+def test_whatever_fails_in_decoding_is_said_of_the_file(tmp_path, monkeypatch, error, reason):
+    def fail(self):
+        raise error
+
+    Image.fromarray(photo()).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    for read in (read_image, read_mask):
+        with pytest.raises(InputError, match=rf"a\.png: {reason}; remove its row$"):
+            read(tmp_path / "a.png", remedy="remove its row")
+
+
+def test_large_photographs_are_read_up_to_a_limit_of_our_own(tmp_path):
+    (tmp_path / "large.png").write_bytes(png(15_000, 12_000, 1))
+    (tmp_path / "larger.png").write_bytes(png(40_000, 30_000, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with pytest.raises(InputError, match=r"large\.png: is truncated or damaged \(image file is truncated"):
+            read_image(tmp_path / "large.png")
+    with warnings.catch_warnings(record=True):  # pytest forgets what is ignored
+        with pytest.raises(InputError, match=r"larger\.png: has more than 1000 megapixels, the most that is read; "):
+            read_image(tmp_path / "larger.png")
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask])

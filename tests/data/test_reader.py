@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seglab.data.reader import Reader
+from seglab.data.reader import Reader, resize_image
 
 
 class Counting:
@@ -72,6 +72,25 @@ def test_the_shorter_side_is_resized(resize, sizes):
         assert np.array_equal(image, cv2.resize(source.pairs[i][0], (width, height), interpolation=method))
         assert set(np.unique(mask)) <= {0, 1, 2}
         assert np.array_equal(eval_reader[i][0], image) and np.array_equal(eval_reader[i][1], source.pairs[i][1])
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((8, 600), (68, 5120)),  # not 320 x 24000
+        ((600, 1), (5120, 9)),
+        ((8, 5120), (8, 5120)),
+        ((1, 20000), (1, 20000)),
+        ((8, 128), (320, 5120)),
+        ((8, 12), (320, 480)),
+        ((640, 12000), (320, 6000)),
+    ],
+)
+def test_a_very_narrow_image_is_enlarged_less(size, expected):
+    assert resize_image(np.zeros((*size, 3), np.uint8), 320).shape[:2] == expected
+    for keep_mask_size in (False, True):
+        image, mask = Reader(Counting([size]), "train", 320, keep_mask_size)[0]
+        assert image.shape[:2] == expected and mask.shape == (size if keep_mask_size else expected)
 
 
 def test_a_mask_is_resized_about_its_pixel_centres():

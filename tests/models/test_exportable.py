@@ -45,7 +45,10 @@ def test_outputs_are_those_of_the_prediction(resize):
     assert found["mask"].dtype == torch.uint8 and torch.equal(found["mask"], found["logits"].argmax(1))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (1, 9), (31, 90), (32, 32), (33, 47), (64, 64), (64, 90), (96, 160)])
+@pytest.mark.parametrize(
+    "size",
+    [(1, 1), (3, 5), (1, 9), (31, 90), (32, 32), (33, 47), (64, 64), (64, 90), (96, 160), (4, 65), (200, 7), (1, 600)],
+)
 def test_a_photograph_is_resized_as_opencv_does(size):
     image = photos(2, 3, *size)
     expected = np.stack([resize_image(np.ascontiguousarray(one), 32) for one in image.permute(0, 2, 3, 1).numpy()])

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from seglab.task.inference import Inference, enlarged_preds
+from seglab.task import inference
+from seglab.task.inference import Inference, resized_bands
 
 
 class Colors(nn.Module):
@@ -97,10 +98,32 @@ def test_scales_and_networks_are_the_mean_of_probabilities(image):
     torch.testing.assert_close(Inference(models, scales=(1.0, 0.5))(image[None]).softmax(1), expected)
 
 
-def test_enlarged_preds_are_those_of_enlarged_logits():
+@pytest.mark.parametrize("values", [1, 1000, 2**20])
+@pytest.mark.parametrize("size", [(40, 33), (13, 40), (40, 17), (7, 9), (1, 1), (400, 3)], ids=str)
+def test_resized_bands_are_those_of_the_whole(monkeypatch, size, values):
+    monkeypatch.setattr(inference, "_RESIZED_VALUES", values)
     logits = torch.randn(5, 13, 17, generator=torch.Generator().manual_seed(0))
-    expected = F.interpolate(logits[None], (40, 33), mode="bilinear")[0].argmax(0)
-    assert torch.equal(enlarged_preds(logits, (40, 33)).long(), expected)
+    whole = F.interpolate(logits[None], size, mode="bilinear")[0]
+    for ends in ([13], [1, 2, 13], [6, 12, 13], range(1, 14)):
+        starts = [0, *ends][:-1]
+        bands = ((start, logits[:, start:end]) for start, end in zip(starts, ends, strict=True))
+        found = list(resized_bands(bands, 13, size))
+        assert [top for top, _ in found] == [sum(band.shape[1] for _, band in found[:k]) for k in range(len(found))]
+        assert max(band[0].numel() for _, band in found) <= max(values // 5, size[1])
+        torch.testing.assert_close(torch.cat([band for _, band in found], 1), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_bands_are_resized_as_they_come():
+    """A row is there as soon as the old ones around it are, and what lies above is let go."""
+
+    def bands():
+        for top in range(0, 12, 3):
+            came.append(top)
+            yield top, torch.zeros(2, 3, 5)
+
+    came = []
+    found = [(top, band.shape[1], len(came)) for top, band in resized_bands(bands(), 12, (24, 10))]
+    assert found == [(0, 5, 1), (5, 6, 2), (11, 6, 3), (17, 7, 4)]
 
 
 @pytest.mark.parametrize(

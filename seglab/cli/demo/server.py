@@ -151,16 +151,11 @@ class Page:
             return name, self.examples[name]()
         request.max_content_length = MAX_MEGABYTES * 10**6
         try:
-            image = read_image(name, request.get_data(cache=False))
+            content = request.get_data(cache=False)
         except RequestEntityTooLarge:
             raise InputError(f"{name}: has more than {MAX_MEGABYTES} MB; save it smaller") from None
-        height, width = image.shape[:2]
-        if max(height, width) > MAX_SIDE:
-            raise InputError(
-                f"{name}: is {width} x {height} pixels, and the page shows sides of up to {MAX_SIDE}; "
-                "save it smaller, or use `seglab predict`"
-            )
-        return name, image
+        refuse_large(name, content)
+        return name, read_image(name, content, "give another file")
 
     def preds_of(self, image: np.ndarray) -> tuple[np.ndarray, float]:
         """Returns the classes uint8 (h, w) of a photograph when its turn has come, and the seconds that it took.
@@ -185,6 +180,24 @@ class Page:
                 preds.set_result((self.network.predict(image)[0], perf_counter() - started))
             except Exception as error:
                 preds.set_exception(error)
+
+
+def refuse_large(name: str, content: bytes) -> None:
+    """Refuses a photograph that the page cannot show, before it is decoded.
+
+    Raises:
+        InputError: It is too large.
+    """
+    try:
+        with Image.open(BytesIO(content)) as picture:
+            width, height = picture.size
+    except Exception:  # of many kinds; `read_image` says what is wrong
+        return
+    if max(height, width) > MAX_SIDE:
+        raise InputError(
+            f"{name}: is {width} x {height} pixels, and the page shows sides of up to {MAX_SIDE}; "
+            "save it smaller, or use `seglab predict`"
+        )
 
 
 class QuietHandler(WSGIRequestHandler):
