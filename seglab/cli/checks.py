@@ -1,6 +1,7 @@
 """Mistakes in a composed config that would show only after an epoch, found before anything starts."""
 
 import difflib
+import math
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.hardware import num_processes
 from seglab.cli.run_folder import last_checkpoint, load_config, read_summary
 from seglab.errors import InputError
 from seglab.lab.runs import config_of_result, flat
@@ -35,7 +37,7 @@ def check_config(cfg: DictConfig) -> None:
                 f"max_images={cfg.max_images}: give a number of images over 0, or null for trainer.max_epochs"
             )
         limit = cfg.trainer.limit_train_batches
-        if limit != 1.0 or isinstance(limit, int):
+        if limit is not None and (limit != 1.0 or isinstance(limit, int)):
             raise InputError(
                 f"max_images counts whole epochs, trainer.limit_train_batches={limit} cuts them: leave one of them out"
             )
@@ -119,13 +121,13 @@ def check_shares(cfg: DictConfig, **loaders: Sized) -> None:
 
     Args:
         cfg: The config, with `trainer.limit_<name>_batches`.
-        loaders: The loaders by name: train, val or test.
+        loaders: The loaders by name, train, val or test, of one process.
 
     Raises:
         InputError: Naming the first such key.
     """
     for name, loader in loaders.items():
-        key, count = f"limit_{name}_batches", len(loader)
+        key, count = f"limit_{name}_batches", math.ceil(len(loader) / num_processes(cfg))
         share = cfg.trainer.get(key)
         if isinstance(share, float) and int(share * count) == 0:
             raise InputError(

@@ -14,6 +14,8 @@ from seglab.errors import InputError
 
 log = logging.getLogger(__name__)
 
+MOST_LINES = 20  # of an error, in the summary
+
 
 class Interrupted(SystemExit):
     """The run was cut by Ctrl-C or SIGTERM; `code` is the exit status that says so."""
@@ -41,7 +43,10 @@ def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
         log.warning("cut: %s", how)
         raise
     except Exception as error:
-        ending["error"] = f"{type(error).__name__}: {error}"
+        lines = f"{type(error).__name__}: {error}".splitlines()
+        if len(lines) > MOST_LINES:
+            lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} lines more"]
+        ending["error"] = "\n".join(lines)
         raise
     finally:
         note_seconds(ending)

@@ -54,22 +54,31 @@ def uses_gpu(accelerator: str) -> bool:
     return torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
 
 
+def num_processes(cfg: DictConfig) -> int:
+    """Returns how many processes train, one for each of `trainer.devices` on each node."""
+    import torch
+
+    devices = cfg.trainer.get("devices", 1)
+    if devices in ("auto", -1, "-1"):
+        devices = torch.cuda.device_count() if uses_gpu(cfg.trainer.accelerator) else 1
+    elif str(devices).isdecimal():
+        devices = int(devices)
+    else:  # a list of devices, or a text such as 0,1
+        devices = len(devices.strip(",").split(",") if isinstance(devices, str) else devices)
+    return devices * cfg.trainer.get("num_nodes", 1)
+
+
 def resolve_strategy(cfg: DictConfig, model: "Segmenter") -> str:
     """Returns the trainer's strategy; `auto` on several devices expects parameters that get no gradient, if there are.
 
     DDP ends with an error at the second step otherwise. They are those of a backbone while `frozen_epochs` lasts, and
     those of layers whose output the decoder does not read.
     """
-    import torch
-
     from seglab.models import idle_parameters
 
     if cfg.trainer.strategy != "auto":
         return cfg.trainer.strategy
-    devices = cfg.trainer.devices
-    if devices in ("auto", -1, "-1"):
-        devices = torch.cuda.device_count() if uses_gpu(cfg.trainer.accelerator) else 1
-    if devices in (1, "1") and cfg.trainer.get("num_nodes", 1) == 1:
+    if num_processes(cfg) == 1:
         return "auto"
     frozen = OmegaConf.select(cfg, "model.fine_tuning.frozen_epochs")
     return "ddp_find_unused_parameters_true" if frozen or idle_parameters(model) else "auto"

@@ -22,6 +22,7 @@ except ImportError:  # Windows has no such locks: two sweeps at once are then th
     fcntl = None
 
 OUTPUT = "output.log"
+CUT = (130, 143)  # exit statuses of a job that Ctrl-C or SIGTERM has ended
 _PATIENCE = 10.0  # seconds that a job gets to end by itself
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -144,7 +145,7 @@ def _ending(run: Path, code: int, stopped: str | None) -> str:
         _record(run, stopped, "stopped at sweep.timeout" if stopped == "timed out" else None)
     elif code < 0:
         _record(run, "killed", f"killed by {signal.Signals(-code).name}")
-    elif code and read_summary(run).get("status") not in ("failed", "interrupted"):
+    elif code and read_summary(run).get("status") not in (("failed", "interrupted") if code in CUT else ("failed",)):
         _record(run, "failed", f"exit status {code}")
     return read_summary(run).get("status", "failed")
 

@@ -54,8 +54,7 @@ def explain(error: BaseException, config_name: str) -> str:
         options = _choices(group)
         return f"{group}={option} is not known: {_nearest(option, options)}the choices are {', '.join(options)}"
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        return f"{error.override}: the value has signs that need quotes, two pairs of them: '{key}={quoted(value)}'"
+        return unreadable(error.override)
     if match := re.search(r"Could not override '([^'@]+)", text):
         key = match[1].strip().lstrip("+~")
         return f"the config has no key {key}: {_hint(key, config_name)}`--help` lists the keys"
@@ -65,6 +64,16 @@ def explain(error: BaseException, config_name: str) -> str:
         key = re.search(r"full_key: (\S+)", text)
         return f"{key[1] if key else match[1]}: {_last_line(chain[-1])}"
     return _last_line(error)
+
+
+def unreadable(word: str) -> str:
+    """Returns what to do about a word that Hydra cannot read."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return f"{word}: is no KEY=VALUE"
+    if value[:1] in ("[", "{", "'", '"') or value.endswith(","):
+        return f"{word}: close every bracket and quote, in quotes of the shell, and end with no comma: '{key}=[a,b]'"
+    return f"{word}: the value has signs that need quotes, two pairs of them: '{key}={quoted(value)}'"
 
 
 def refuse_no_choices(words: Sequence[str]) -> None:

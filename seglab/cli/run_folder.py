@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seglab.cli.command_line import quoted
 from seglab.errors import InputError
@@ -24,16 +24,23 @@ def load_config(run: Path) -> DictConfig:
     Raises:
         InputError: The folder is not a run's, or its config is damaged.
     """
-    path = run / ".hydra" / "config.yaml"
+    return _loaded(run / ".hydra" / "config.yaml", DictConfig)
+
+
+def _loaded(path: Path, kind: type) -> Any:
     if not path.is_file():
+        run = path.parents[1]
         raise InputError(
             f"{run} is not a run folder: {path} is missing; give the folder that the run's last line names"
         )
     try:
-        return OmegaConf.load(path)
+        content = OmegaConf.load(path)
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be read ({reason}): it is damaged; restore it, or train again") from None
+        content = str(error)
+    if not isinstance(content, kind) or (kind is DictConfig and not content):
+        reason = (content if isinstance(content, str) else "other content").splitlines()[0]
+        raise InputError(f"{path} cannot be read ({reason}): it is damaged; restore it, or train again")
+    return content
 
 
 def forbid_download(data: DictConfig) -> None:
@@ -92,7 +99,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).partition(". ")[0].rpartition(":")[2].strip() or type(error).__name__
+        said = getattr(error, "strerror", None) or str(error).partition(". ")[0].rpartition(":")[2].strip()
+        reason = said or type(error).__name__
         raise InputError(
             f"{path} cannot be read as a checkpoint ({reason}): it is damaged or no checkpoint of seglab; "
             "restore the file, or train again"
@@ -108,7 +116,7 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
     load_config(run)
     if not has_checkpoint(run):
         raise InputError(f"{run} has no checkpoint to go on from: start it anew, with another hydra.run.dir")
-    own = list(OmegaConf.load(run / ".hydra" / "overrides.yaml"))
+    own = list(_loaded(run / ".hydra" / "overrides.yaml", ListConfig))
     merged = latest([*own, *overrides])
     merged.pop("hydra.run.dir", None)
     merged["resume"] = f"resume={quoted(str(run))}"

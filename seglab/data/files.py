@@ -44,12 +44,15 @@ def read_image(path: str | Path, content: bytes | None = None, remedy: str = _RE
         InputError: if the file is missing, empty, truncated, not an image, or of more than `MAX_PIXELS`.
     """
     picture, _ = _decode(path, content, remedy)
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):  # PGM of 16 bits
         grey = _sixteen_bits(picture, path, "save it with 8 bits a channel")
         return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    if picture.mode == "F":
-        raise InputError(f"{path}: has F pixels of 32 bits; save it with 8 bits a channel")
-    return np.array(picture.convert("RGB"))
+    if picture.mode in ("I", "F"):
+        raise InputError(f"{path}: has {picture.mode} pixels of 32 bits; save it with 8 bits a channel")
+    try:
+        return np.array(picture.convert("RGB"))
+    except MemoryError:
+        raise InputError(f"{path}: does not fit into the memory; {remedy}") from None
 
 
 def read_mask(path: str | Path, remedy: str = _REMEDY) -> np.ndarray:

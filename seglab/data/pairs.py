@@ -17,6 +17,8 @@ from seglab.data.scan import scan
 from seglab.data.source import SPLITS
 from seglab.errors import InputError
 
+_MANY_FAULTS = 20  # from here on their number is said
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -133,6 +135,8 @@ class PairedFiles(ABC):
         for split, pairs in {pairs.key: (split, pairs) for split, pairs in found}.values():
             faults += self._scan(split, pairs)
         lines = [line for fault in faults for line in fault.splitlines()]
+        if len(lines) > _MANY_FAULTS:
+            lines.append(f"{self.root}: {len(lines)} faults in all")
         if lines:
             raise InputError("\n".join(lines))
 

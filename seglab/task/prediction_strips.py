@@ -47,8 +47,8 @@ class PredictionStrips(pl.Callback):
     Args:
         folder: Where the pictures go, as epoch-<number>.png, counted from 1.
         num_images: How many validation images; spread evenly over the split, the same in every epoch.
-        every_n_epochs: How often: the first validation from each of these epochs on is drawn, and the run's first and
-            last.
+        every_n_epochs: How often: the first validation is drawn, the first from each of these epochs on, and the last
+            that `max_epochs` allows.
 
     Raises:
         InputError: A number is below 1.

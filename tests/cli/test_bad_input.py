@@ -103,6 +103,8 @@ def test_a_folder_that_is_no_run(refused, tmp_path):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text("a: [")
     assert "config.yaml cannot be read (while parsing" in refused("evaluate", f"run={tmp_path}")
+    (tmp_path / ".hydra" / "config.yaml").write_text("")
+    assert "config.yaml cannot be read (other content)" in refused("evaluate", f"run={tmp_path}")
 
 
 def test_another_dataset_of_other_classes(refused, trained, folder):
@@ -138,6 +140,8 @@ def test_names_are_those_of_the_choices_given_or_of_the_choices_that_have_them(r
 def test_values_that_need_quotes_are_shown_in_them(refused):
     said = refused("train", "data=folder", "data.root=my photos (1)")
     assert """two pairs of them: 'data.root="my photos (1)"'""" in said
+    assert "foo: is no KEY=VALUE" in refused("train", "foo")
+    assert "data.classes=[a,b: close every bracket and quote" in refused("train", "data.classes=[a,b")
     assert """'checkpoint="seed=0/best.ckpt"'""" in refused("evaluate", "run=x", "checkpoint=seed=0/best.ckpt")
 
 

@@ -15,6 +15,8 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from seglab.cli.job import run_job
+from seglab.cli.run_folder import write_summary
 from seglab.cli.sweep_job import slot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,6 +159,12 @@ def test_a_sweep_that_is_killed_and_then_cut_by_ctrl_c_ends_as_if_nothing_had_ha
 
     fourth = start(*words)
     assert fourth.communicate(timeout=120)[0].count("skip (finished") == 2 and fourth.returncode == 0
+
+
+def test_a_job_that_was_cut_and_cannot_go_on_has_failed(tmp_path):
+    write_summary(tmp_path, {"status": "interrupted"})
+    assert run_job([f"resume={tmp_path}"], tmp_path, None, {}) == "failed"  # there is no config to go on by
+    assert json.loads((tmp_path / "summary.json").read_text())["error"] == "exit status 2"
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [("", None), ("4,5", {"4", "5"})])

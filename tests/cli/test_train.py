@@ -132,6 +132,13 @@ def test_a_run_that_is_cut_in_its_test_goes_on_with_it(call, tmp_path, monkeypat
     assert summary(run)["status"] == "finished" and 0 < summary(run)["test_miou"] < 1
 
 
+def test_an_error_of_many_lines_is_cut_in_the_summary(tmp_path):
+    with pytest.raises(ValueError), recorded_ending(tmp_path):
+        raise ValueError("\n".join(f"line {number}" for number in range(1, 501)))
+    lines = summary(tmp_path)["error"].splitlines()
+    assert (lines[0], lines[19], lines[20:]) == ("ValueError: line 1", "line 20", ["... and 480 lines more"])
+
+
 def test_the_seconds_of_earlier_parts_count_also_of_one_that_was_killed(tmp_path):
     for part in (1, 2):
         with pytest.raises(ZeroDivisionError), recorded_ending(tmp_path) as note_seconds:

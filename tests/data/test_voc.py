@@ -150,7 +150,8 @@ def test_check_lists_as_many_faults_as_there_are(devkit):
     with pytest.raises(InputError) as caught:
         voc(devkit).check(["train"])
     lines = str(caught.value).splitlines()
-    assert len(lines) == 120 and "absent000.jpg" in lines[0] and "absent059.png" in lines[-1]
+    assert len(lines) == 121 and "absent000.jpg" in lines[0] and "absent059.png" in lines[-2]
+    assert lines[-1] == f"{devkit}: 120 faults in all"
 
 
 def test_a_checked_data_set_is_not_read_again_until_it_changes(devkit):

@@ -126,7 +126,8 @@ def test_strips_are_drawn_when_due(make_task, make_data, make_trainer, tmp_path)
     callback = PredictionStrips(tmp_path / "images", num_images=3, every_n_epochs=2)
     task = make_task()
     make_trainer([callback], max_epochs=3).fit(task, datamodule=make_data(resize=12, crop_size=12))
-    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["epoch-0002.png", "epoch-0003.png"]
+    drawn = [f"epoch-000{epoch}.png" for epoch in (1, 2, 3)]  # the first, the second as it is due, and the last
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == drawn
     with Image.open(tmp_path / "images" / "epoch-0003.png") as picture:
         width = 3 * 160 + 4 * 6
         assert picture.size == (width, 22 + 3 * (160 + 6 + 16) + legend(task.class_names, width).height)
