@@ -55,7 +55,7 @@ def draw(runs: list[Path], path: Path) -> None:
     colors = [f"C{number}" for number in range(len(runs))]
     for axes, key in zip(panels.flat, PANELS, strict=True):
         for run, color in zip(runs, colors, strict=True):
-            points = [(row["images_seen"] / 1000, row[key]) for row in read(run)[1]]
+            points = [(row["images_seen"] / 1000, row[key]) for row in read(run)[1] if key in row]
             axes.plot(*zip(*points, strict=True), color=color, linewidth=1.4)
         axes.set_title(key)
         axes.grid(alpha=0.3)
