@@ -112,7 +112,8 @@ def _nearest(name: str, valid: list[str]) -> str:
 
 def _hint(key: str, config_name: str) -> str:
     """Returns what may have been meant by a key that the config does not have: of the choices given, or of others."""
-    words = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir() and "," not in word]
+    given = [word for word in sys.argv[1:] if "=" in word and "," not in word]
+    words = [word for word in given if (CONF / word.partition("=")[0]).is_dir()]
     keys = _keys(config_name, words if config_name == "train" else [])
     group, _, rest = key.partition(".")
     if config_name == "train" and rest and (CONF / group).is_dir():
@@ -122,7 +123,7 @@ def _hint(key: str, config_name: str) -> str:
             return f"{group}={', '.join(having)} {'have' if len(having) > 1 else 'has'} it; "
     parent = key.rpartition(".")[0]
     siblings = sorted({name for name in keys if name.rpartition(".")[0] == parent})
-    return _nearest(key, keys) or (f"{parent} has {', '.join(siblings)}; " if siblings else "")
+    return _nearest(key, keys) or (f"{parent or 'it'} has {', '.join(siblings)}; " if siblings else "")
 
 
 def _keys(config_name: str, choices: Sequence[str]) -> list[str]:

@@ -135,6 +135,7 @@ def test_names_are_those_of_the_choices_given_or_of_the_choices_that_have_them(r
     assert "did you mean data.root" in refused("train", "data=folder", "data.rot=photos")
     assert "no key data.root: data=folder, voc, voc9, voc_vehicles have it; " in refused("train", "data.root=photos")
     assert "optimizer=rmsprop, sgd have it; " in refused("train", "optimizer.momentum=0.9")
+    assert "the config has no key xyz: it has augment, " in refused("train", "xyz=1")
 
 
 def test_values_that_need_quotes_are_shown_in_them(refused):
