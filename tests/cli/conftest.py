@@ -144,3 +144,19 @@ def wandb_server(start_server):
 def refusing_server(start_server):
     """A server that knows no key."""
     return start_server(RefusesTheKey)
+
+
+@pytest.fixture
+def refused(tmp_path, call):
+    """Runs a command and returns what it says on stderr; it must end with status 2 and before any training."""
+
+    def run(command, *words):
+        given = command != "train" or any(word.startswith(("hydra.run.dir", "resume")) for word in map(str, words))
+        status, _, said = call(command, *words, *([] if given else [f"hydra.run.dir={tmp_path / 'run'}"]))
+        assert status == 2
+        assert "Traceback" not in said and "Error executing job" not in said
+        assert said.strip().startswith("error: ")
+        assert not (tmp_path / "run" / "checkpoints").exists(), "training has started"
+        return said
+
+    return run
