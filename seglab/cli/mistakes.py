@@ -61,8 +61,12 @@ def explain(error: BaseException, config_name: str) -> str:
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{match[1]} is not given: add {match[1]}=VALUE to the command"
     if match := re.search(r"Error (?:in call to|instantiating|locating) (?:target )?'([^']+)'", text):
-        key = re.search(r"full_key: (\S+)", text)
-        return f"{key[1] if key else match[1]}: {_last_line(chain[-1])}"
+        full_key = re.search(r"full_key: (\S+)", text)
+        key = full_key[1] if full_key else match[1]
+        if argument := re.search(r"unexpected keyword argument '(\w+)'", str(chain[-1])):
+            kind = match[1].rpartition(".")[2]
+            return f"{key}.{argument[1]}: {kind} has no such key; it is of another choice of {key.partition('.')[0]}="
+        return f"{key}: {_last_line(chain[-1])}"
     return _last_line(error)
 
 
