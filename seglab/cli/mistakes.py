@@ -63,9 +63,9 @@ def explain(error: BaseException, config_name: str) -> str:
     if match := re.search(r"Error (?:in call to|instantiating|locating) (?:target )?'([^']+)'", text):
         full_key = re.search(r"full_key: (\S+)", text)
         key = full_key[1] if full_key else match[1]
-        if argument := re.search(r"unexpected keyword argument '(\w+)'", str(chain[-1])):
-            kind = match[1].rpartition(".")[2]
-            return f"{key}.{argument[1]}: {kind} has no such key; it is of another choice of {key.partition('.')[0]}="
+        if wrong := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(chain[-1])):
+            group = key.partition(".")[0]
+            return f"{key}.{wrong[2]}: {wrong[1]} takes no such key; leave it out, or choose the {group}= that has it"
         return f"{key}: {_last_line(chain[-1])}"
     return _last_line(error)
 

@@ -106,7 +106,7 @@ def test_a_mistake_is_refused_before_there_is_a_run(call, tmp_path, words, said)
     [
         (["model.fine_tuning.layer_decay=2"], "model.fine_tuning: layer_decay=2: give a factor"),
         (["model.encoder.name=test_coatnet"], "model.encoder.name=test_coatnet takes no images of any size"),
-        (["+model.encoder.depths=3"], "model.encoder: EfficientNet.__init__() got an unexpected keyword"),
+        (["+model.encoder.depths=3"], "model.encoder.depths: EfficientNet takes no such key; leave it out"),
     ],
 )
 def test_a_mistake_that_only_building_shows_is_told_in_a_line(call, tmp_path, words, said):
