@@ -145,8 +145,10 @@ def _ending(run: Path, code: int, stopped: str | None) -> str:
         _record(run, stopped, "stopped at sweep.timeout" if stopped == "timed out" else None)
     elif code < 0:
         _record(run, "killed", f"killed by {signal.Signals(-code).name}")
-    elif code and read_summary(run).get("status") not in (("failed", "interrupted") if code in CUT else ("failed",)):
-        _record(run, "failed", f"exit status {code}")
+    elif code:
+        noted = ("failed", "interrupted") if code in CUT else ("failed",)
+        if read_summary(run).get("status") not in noted:
+            _record(run, "failed", f"exit status {code}")
     return read_summary(run).get("status", "failed")
 
 

@@ -88,9 +88,10 @@ def refuse_no_choices(words: Sequence[str]) -> None:
     """
     for word in words:
         group, _, value = word.lstrip("+").partition("=")
-        for given in {"null", BASE}.intersection(value.split(",")) if (CONF / group).is_dir() else ():
+        given = {"null", BASE}.intersection(value.split(","))
+        if given and (CONF / group).is_dir():
             raise InputError(
-                f"{word}: {given} is no choice of {group}: leave it out, or give {', '.join(_choices(group))}"
+                f"{word}: {min(given)} is no choice of {group}: leave it out, or give {', '.join(_choices(group))}"
             )
 
 

@@ -36,11 +36,12 @@ def _loaded(path: Path, kind: type) -> Any:
     try:
         content = OmegaConf.load(path)
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        content = str(error)
-    if not isinstance(content, kind) or (kind is DictConfig and not content):
-        reason = (content if isinstance(content, str) else "other content").splitlines()[0]
-        raise InputError(f"{path} cannot be read ({reason}): it is damaged; restore it, or train again")
-    return content
+        reason = str(error).splitlines()[0]
+    else:
+        if isinstance(content, kind) and (content or kind is ListConfig):  # an empty file is an empty table
+            return content
+        reason = "other content"
+    raise InputError(f"{path} cannot be read ({reason}): it is damaged; restore it, or train again")
 
 
 def forbid_download(data: DictConfig) -> None:
