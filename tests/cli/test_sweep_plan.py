@@ -1,5 +1,6 @@
 """What a sweep plans before it starts: its jobs, their folders, and what each needs."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import resolved, write_summary
 from seglab.cli.stamp import git_commit
-from seglab.cli.sweep import job_names, job_overrides, plan
+from seglab.cli.sweep_plan import Job, job_names, job_overrides, plan, write_plan
 from seglab.lab.runs import config_hash
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,3 +125,16 @@ def test_runs_of_one_config_on_two_datasets_keep_their_folders(composing, tmp_pa
         write_summary(tmp_path / "sweep" / name, done | {"data_fingerprint": data})
     again = plan(tmp_path / "sweep", jobs)
     assert [(job.folder, job.action) for job in again] == [("b", "skip"), ("a", "start again")]
+
+
+def test_the_plan_of_a_second_sweep_of_a_folder_leaves_the_first_ones_jobs(tmp_path):
+    first = [Job(["without=mix", f"seed={seed}"], f"mix-seed={seed}", "start") for seed in (0, 1)]
+    second = [Job(["without=pretraining", f"seed={seed}"], f"seed={seed}", "start") for seed in (0, 1)]
+    again = [Job(job.overrides, job.folder, "skip") for job in reversed(first)]
+    for jobs in (first, second, again):
+        write_plan(tmp_path, jobs)
+    written = [Job(**job) for job in json.loads((tmp_path / "sweep.json").read_text())]
+    assert written == [*second, *again]
+    (tmp_path / "sweep.json").write_text("[{")
+    write_plan(tmp_path, first)
+    assert [Job(**job) for job in json.loads((tmp_path / "sweep.json").read_text())] == first
