@@ -148,6 +148,20 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True)
 
 
+def make_folder(folder: Path, key: str) -> None:
+    """Makes a folder and those above it, where they are not there.
+
+    Raises:
+        InputError: It cannot be made, or not be written to; it names the key.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{key}={folder} cannot be made ({error.strerror}): give another {key}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{key}={folder} cannot be written to: give another {key}")
+
+
 def read_summary(run: Path) -> dict[str, Any]:
     """Returns the run's summary; nothing if it has none."""
     path = run / "summary.json"

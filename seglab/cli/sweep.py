@@ -14,7 +14,7 @@ from rich.table import Table
 
 from seglab.cli import job
 from seglab.cli.mistakes import told_in_a_line
-from seglab.cli.run_folder import read_summary, shown
+from seglab.cli.run_folder import make_folder, read_summary, shown
 from seglab.cli.sweep_job import slot, start_words
 from seglab.cli.sweep_plan import AGAIN, LEAVE, RESUME, SKIP, START, job_overrides, plan, read_plan, write_plan
 from seglab.cli.sweep_progress import SweepProgress
@@ -23,7 +23,7 @@ _MEANING = {SKIP: "finished", RESUME: "was cut", START: "new", AGAIN: "failed", 
 
 
 class SweepCallback(Callback):
-    """Hydra's callback around a multirun; without a state of its own, since launchers send it to their workers.
+    """Hydra's callback before a run and around a multirun; without a state, since launchers send it to their workers.
 
     Attributes:
         sweep: the multirun of this process.
@@ -31,11 +31,17 @@ class SweepCallback(Callback):
 
     sweep: "Sweep | Any" = None
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Makes the run's folder, which Hydra would fail to make with a stack trace."""
+        with told_in_a_line("train"):
+            make_folder(Path(config.hydra.run.dir), "hydra.run.dir")
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plans the sweep before its first job."""
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as after Ctrl-C, the jobs end with the sweep
         folder = Path(config.hydra.sweep.dir)
         with told_in_a_line("train"):  # Hydra makes a warning of any other exception here
+            make_folder(folder, "hydra.sweep.dir")
             if config.search is None:
                 SweepCallback.sweep = Sweep(folder, list(job_overrides(config)))
             else:
@@ -50,7 +56,6 @@ class Sweep:
     def __init__(self, folder: Path, jobs: list[list[str]]) -> None:
         """Writes the plan that the jobs read, and prints it."""
         self.folder, self.jobs = folder, plan(folder, jobs)
-        folder.mkdir(parents=True, exist_ok=True)
         write_plan(folder, self.jobs)
         self._print(
             "action", "what each job needs", lambda each: f"{each.action} ({each.note or _MEANING[each.action]})"

@@ -197,6 +197,17 @@ def test_a_folder_that_holds_a_run_is_not_written_over(refused, trained):
     assert [path.read_text() for path in kept] == before
 
 
+@pytest.mark.parametrize(
+    "key, words",
+    [("hydra.run.dir", []), ("hydra.sweep.dir", ["-m", "seed=0,1"])],
+)
+def test_a_folder_that_cannot_be_made(refused, tmp_path, key, words):
+    (tmp_path / "file").write_text("mine")
+    said = refused("train", "logger=csv", *words, f"{key}={tmp_path / 'file' / 'run'}")
+    assert said == f"error: {key}={tmp_path / 'file' / 'run'} cannot be made (Not a directory): give another {key}\n"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_as_a_user_sees_it(command, tmp_path):
     done = command("train.py", "data=voc9", "data.root=/nowhere", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == 2
