@@ -1,6 +1,6 @@
 """How close `train.py` comes to the machine: images per second of unet6 against three plain loops, in one run.
 
-    python benchmarks/throughput.py [--root PATH] [--rounds 3]
+    python benchmarks/throughput.py [--root PATH] [--rounds 3] [KEY=VALUE ...]
 
 The rounds interleave the four, so that a noisy machine is noisy for all; each figure is the median of its rounds.
 
@@ -76,14 +76,16 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def train_command(batches: int, root: str | None) -> tuple[float, dict]:
+def train_command(batches: int, root: str | None, words: list[str]) -> tuple[float, dict]:
     """Returns images per second of the second epoch of a run, and the run's summary."""
     data = ["data=voc9", f"data.root={root}"] if root else ["data=shapes"]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "train.py", "model=unet6", "augment=albu", *data, f"data.crop_size={SIZE}"]
         command += [f"data.batch_size={BATCH_SIZE}", "trainer.max_epochs=2", f"trainer.limit_train_batches={batches}"]
         command += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", f"hydra.run.dir={folder}/run"]
-        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+        done = subprocess.run([*command, *words], cwd=REPOSITORY, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
         with Path(folder, "run", "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         summary = json.loads(Path(folder, "run", "summary.json").read_text())
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--root", help="photographs in VOC's layout; made scenes if not given")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, default=8, help="batches of 8 in each measurement")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="of train.py, such as logger=csv")
     arguments = parser.parse_args()
     precision = resolve_precision("auto", "auto")
     loops = {
@@ -107,7 +110,7 @@ def main() -> None:
     for number in range(arguments.rounds):
         for name, settings in loops.items():
             speeds[name].append(in_a_process_of_its_own(plain_loop, *settings))
-        speed, summary = train_command(arguments.batches, arguments.root)
+        speed, summary = train_command(arguments.batches, arguments.root, arguments.words)
         speeds["train.py"].append(speed)
         latest = "  ".join(f"{name} {values[-1]:.2f}" for name, values in speeds.items())
         print(f"round {number + 1}: {latest}", flush=True)

@@ -46,7 +46,8 @@ def main() -> None:
     register_resolvers()
     with told_in_a_line("train"):
         refuse_no_choices(sys.argv[1:])
-        sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # not between other words
+        # argparse takes no option between other words
+        sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
         runs = [word.split("=", 1)[1] for word in sys.argv[1:] if word.startswith("resume=")]
         if runs and runs[-1] not in ("", "null"):
             sys.argv[1:] = resume_overrides(Path(runs[-1]), sys.argv[1:])
