@@ -47,11 +47,19 @@ def parser() -> CommandParser:
     made.add_argument("--metric", default="miou", help="miou (default), pixel_accuracy or iou/CLASS, "
                       "and of boundaries boundary_miou or boundary_iou/CLASS")  # fmt: skip
     made.add_argument("--split", default="test", help="name of the evaluation, test by default")
+    add_pool_seeds(made)
     made.add_argument("--resamples", type=resamples, default=10_000, metavar="N", help="10000 by default")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples, 0 by default")
     for kind in FORMATS:
         made.add_argument(f"--{kind}", metavar="FILE", help=f"write the comparison as {kind}; - is the terminal")
     return made
+
+
+def add_pool_seeds(made: argparse.ArgumentParser) -> None:
+    """Adds the option that takes the seeds of all configurations to spread alike."""
+    made.add_argument("--pool-seeds", action="store_true", help="take the scores of all configurations to spread alike "
+                      "over seeds, as those of an ablation may: of many arms with two seeds each, or one, their common "
+                      "spread is known better than each one's own")  # fmt: skip
 
 
 def resamples(word: str) -> int:
@@ -114,7 +122,7 @@ def compare_paths(arguments: argparse.Namespace) -> "Comparison":
     from seglab.lab.runs import runs_to_compare
 
     finished, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
-    options = {"split": arguments.split, "resamples": arguments.resamples, "seed": arguments.seed}
+    options = {key: getattr(arguments, key) for key in ("split", "resamples", "seed", "pool_seeds")}
     comparison = compare(group_runs(finished, arguments.split), arguments.metric, arguments.baseline, **options)
     left_out = [f"{run.folder} is left out: {run.summary.get('status', 'unfinished')}." for run in unfinished]
     return replace(comparison, notes=[*left_out, *comparison.notes])

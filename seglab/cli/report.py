@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 
 from seglab.cli.command_line import CommandParser, positive
+from seglab.cli.compare import add_pool_seeds
 from seglab.cli.mistakes import explain, told_in_a_line
 from seglab.cli.run_folder import forbid_download, load_config, shown
 from seglab.errors import InputError
@@ -34,6 +35,7 @@ def parser() -> CommandParser:
                       "label; the first by default, of a sweep its first job's")  # fmt: skip
     made.add_argument("--metric", default="miou", help="as of `seglab compare`; miou by default")
     made.add_argument("--split", default="test", help="evaluation to compare (test)")
+    add_pool_seeds(made)
     made.add_argument("--title", help="of the page; the names of the folders by default")
     made.add_argument("--images", type=positive, metavar="N", help="images in the gallery, at most (all)")
     made.add_argument("--data-root", type=Path, metavar="PATH", help="the dataset's folder, where it has moved")
@@ -64,7 +66,9 @@ def make_page(arguments: argparse.Namespace) -> None:
     read_pair = pair_reader(runs[0], arguments.split, arguments.data_root)
     groups, console = group_runs(runs, arguments.split), Console(stderr=True)
     with console.status(f"Comparing {len(runs)} runs"):
-        comparison = compare(groups, arguments.metric, arguments.baseline, arguments.split)
+        comparison = compare(
+            groups, arguments.metric, arguments.baseline, arguments.split, pool_seeds=arguments.pool_seeds
+        )
     faults = write_report(
         comparison,
         arguments.out,

@@ -9,10 +9,11 @@ import numpy as np
 from seglab.errors import InputError
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, resampled_scores, widened
 from seglab.lab.comparable import nearest, read_alike
+from seglab.lab.estimation import estimate, paired_estimate, shared_spread
 from seglab.lab.groups import Group, first_of_each_seed
 from seglab.lab.notes import notes_on_figures, notes_on_images, notes_on_runs
 from seglab.lab.runs import Run
-from seglab.lab.significance import Estimate, estimate, paired_estimate
+from seglab.lab.significance import Estimate, SharedSpread
 from seglab.lab.verdicts import Difference, judged
 
 
@@ -63,6 +64,7 @@ class Comparison:
         class_names: names of the classes.
         num_images: number of images of the split.
         resamples: number of bootstrap resamples.
+        shared: the spread over seeds, where all configurations were taken to have the same.
         baseline: label of the group that the others are held against.
         rows: one for each group, best first.
         notes: what a reader must know of the figures, a sentence each.
@@ -74,6 +76,7 @@ class Comparison:
     class_names: list[str]
     num_images: int
     resamples: int
+    shared: SharedSpread | None
     baseline: str
     rows: list[Row]
     notes: list[str]
@@ -86,6 +89,7 @@ def compare(
     split: str = "test",
     resamples: int = 10_000,
     seed: int = 0,
+    pool_seeds: bool = False,
 ) -> Comparison:
     """Compares groups of runs on the images of a split.
 
@@ -97,10 +101,11 @@ def compare(
         split: an evaluation that every run has.
         resamples: number of bootstrap resamples of the images.
         seed: of the resamples.
+        pool_seeds: whether the scores of all configurations are taken to spread alike over seeds.
 
     Raises:
         InputError: The runs cannot be compared: other images, labels, protocol or classes; or there is no such metric
-            or baseline.
+            or baseline, or no spread to pool.
     """
     base = find_baseline(groups, baseline)
     notes = notes_on_runs(groups)
@@ -113,7 +118,11 @@ def compare(
     resampled = resampled_scores(scored.runs, resamples, seed)
     counted = np.isfinite(resampled).all(1)
     left_out = left_out_scores(scored.runs)
-    rows = rows_of(groups, base, scores, widened(resampled[counted], left_out), left_out)
+    resampled = widened(resampled[counted], left_out)
+    shared = shared_spread(scores, resampled, columns_of(groups)) if pool_seeds else None
+    if pool_seeds and not shared:
+        raise InputError("--pool-seeds: no configuration has two seeds, so how far they lie apart is not known")
+    rows = rows_of(groups, base, scores, resampled, left_out, shared)
     return Comparison(
         metric=metric,
         split=split,
@@ -121,14 +130,20 @@ def compare(
         class_names=scored.class_names,
         num_images=len(scored.names),
         resamples=resamples,
+        shared=shared,
         baseline=groups[base].label,
         rows=sorted(rows, key=lambda row: -row.score),
-        notes=[*notes, *notes_on_images(scored, metric), *notes_on_figures(rows, 1 - counted.mean())],
+        notes=[*notes, *notes_on_images(scored, metric), *notes_on_figures(rows, 1 - counted.mean(), shared)],
     )
 
 
 def rows_of(
-    groups: Sequence[Group], base: int, scores: np.ndarray, resampled: np.ndarray, left_out: np.ndarray
+    groups: Sequence[Group],
+    base: int,
+    scores: np.ndarray,
+    resampled: np.ndarray,
+    left_out: np.ndarray,
+    shared: SharedSpread | None,
 ) -> list[Row]:
     """Returns a row for each group, in their order.
 
@@ -138,11 +153,12 @@ def rows_of(
         scores: of the runs, (M,).
         resampled: their scores on each resample of the images, `widened`, (resamples, M).
         left_out: their scores without each of the N images, (N, M).
+        shared: the spread over seeds, where it is taken to be the same for all groups.
     """
-    columns = np.split(np.arange(len(scores)), np.cumsum([len(group.runs) for group in groups])[:-1])
+    columns = columns_of(groups)
 
     def estimated(*columns: Sequence[int]) -> Estimate:
-        return estimate(scores, resampled, left_out, columns)
+        return estimate(scores, resampled, left_out, columns, shared)
 
     def difference_to_base(place: int) -> Estimate:
         if [run.folder for run in groups[place].runs] == [run.folder for run in groups[base].runs]:
@@ -157,7 +173,7 @@ def rows_of(
             score=float(scores[own].mean()),
             interval=shown_interval(estimated(own)),
             runs=[
-                RunScore(run, float(scores[column]), shown_interval(estimated([column])))
+                RunScore(run, float(scores[column]), shown_interval(estimate(scores, resampled, left_out, [[column]])))
                 for run, column in zip(group.runs, own, strict=True)
             ],
             seed_std=float(scores[own].std(ddof=1)) if len(own) > 1 else None,
@@ -165,6 +181,12 @@ def rows_of(
         )
         for group, own, difference in zip(groups, columns, differences, strict=True)
     ]
+
+
+def columns_of(groups: Sequence[Group]) -> list[np.ndarray]:
+    """Returns the places of each group's runs among all runs."""
+    ends = np.cumsum([len(group.runs) for group in groups])
+    return np.split(np.arange(ends[-1]), ends[:-1])
 
 
 def find_baseline(groups: Sequence[Group], baseline: str | None) -> int:

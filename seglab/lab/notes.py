@@ -7,6 +7,7 @@ from seglab.errors import InputError
 from seglab.lab.comparable import Scored
 from seglab.lab.groups import Group, first_of_each_seed
 from seglab.lab.runs import MANY_IMAGES_OF_A_CLASS
+from seglab.lab.significance import LEVEL, SharedSpread
 
 if TYPE_CHECKING:
     from seglab.lab.comparison import Row
@@ -65,10 +66,10 @@ def notes_on_images(scored: Scored, metric: str) -> list[str]:
     return notes
 
 
-def notes_on_figures(rows: Sequence["Row"], lost: float) -> list[str]:
+def notes_on_figures(rows: Sequence["Row"], lost: float, shared: SharedSpread | None) -> list[str]:
     """Returns a sentence on each thing that limits what scores, intervals and verdicts say."""
-    notes = []
-    single = [row.group.label for row in rows if len(row.runs) == 1]
+    notes = notes_on_spread(rows, shared) if shared else []
+    single = [row.group.label for row in rows if len(row.runs) == 1 and not shared]
     if single and len(single) == len(rows):
         who = "every configuration" if len(rows) > 1 else single[0]
         notes.append(
@@ -86,5 +87,21 @@ def notes_on_figures(rows: Sequence["Row"], lost: float) -> list[str]:
         notes.append(
             "Verdicts and p values are Holm's over all differences to the baseline; each interval stands for itself, "
             "so one may leave out 0 where no difference is shown."
+        )
+    return notes
+
+
+def notes_on_spread(rows: Sequence["Row"], shared: SharedSpread) -> list[str]:
+    """Returns what was taken for the spread over seeds of all configurations, and whether theirs speak against it."""
+    own = sorted(100 * row.seed_std for row in rows if row.seed_std is not None)
+    notes = [
+        f"The seeds of all configurations are taken to spread alike, by {100 * shared.total**0.5:.2f} points "
+        f"({shared.df} degrees of freedom); their own are {own[0]:.2f} to {own[-1]:.2f}."
+    ]
+    if shared.p_value < LEVEL:
+        widest = max((row for row in rows if row.seed_std is not None), key=lambda row: row.seed_std)
+        notes.append(
+            f"The seeds of {widest.group.label} lie further apart than chance allows if all spread alike "
+            f"(p = {shared.p_value:.3f}): leave out that configuration or --pool-seeds."
         )
     return notes

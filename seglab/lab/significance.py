@@ -9,6 +9,9 @@ mean + image + seed + (seed with image). Then
 - the bootstrap over images, the runs held fixed, measures image / N + (seed with image) / SN;
 - the bootstrap of each run against the mean of all measures (seed with image) / SN, which is part of both.
 
+Where the seeds of all configurations are taken to spread alike, s^2 is the mean of theirs, and its degrees of freedom
+are the sum of theirs.
+
 Seeds and images resampled at once count that part three times (Owen 2007, The pigeonhole bootstrap), and it is a large
 one where two configurations are compared on the same images, whose own part cancels. Here it counts once.
 """
@@ -36,12 +39,30 @@ class SeedVariance(NamedTuple):
     Attributes:
         total: s^2 / S.
         mixed: the part of (seed with image) in it.
-        count: S, at least 2.
+        count: S, at least 2 where s^2 is the configuration's own.
     """
 
     total: float
     mixed: float
     count: int
+
+
+class SharedSpread(NamedTuple):
+    """Variances over seeds of one run's score, taken to be those of every configuration.
+
+    Attributes:
+        total: s^2, the mean over configurations with several seeds, weighted by S - 1.
+        mixed: the part of (seed with image) in it, likewise.
+        df: degrees of freedom, the sum of S - 1.
+        groups: number of these configurations.
+        p_value: of the largest s^2 being no larger than that of the others: small where they do not spread alike.
+    """
+
+    total: float
+    mixed: float
+    df: int
+    groups: int
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -54,9 +75,10 @@ class Estimate:
             of a difference is none: what bends both scores cancels, and an estimate of the rest would be noise.
         num_images: number of images N.
         images: variance of the images' own part; where no configuration has several seeds, of all that images do.
-        seeds: of each configuration with several seeds.
+        seeds: of each configuration with several seeds, or of each where they share one spread.
         kurtosis: of what single images add, 3 if normal; more where few images decide.
         paired: whether it is the difference of the same runs scored in two ways, and has the seeds of one of them.
+        shared: what the variances of the seeds are taken from, where it is one spread for all configurations.
     """
 
     value: float
@@ -66,6 +88,7 @@ class Estimate:
     seeds: tuple[SeedVariance, ...] = ()
     kurtosis: float = 3.0
     paired: bool = False
+    shared: SharedSpread | None = None
 
     @cached_property
     def center(self) -> float:
@@ -84,7 +107,9 @@ class Estimate:
 
     @cached_property
     def seed_df(self) -> float:
-        """Degrees of freedom of the seeds' variances together (Welch 1947, Biometrika 34)."""
+        """Degrees of freedom of the seeds' variances together (Welch 1947, Biometrika 34), or of the shared one."""
+        if self.shared:
+            return float(self.shared.df)
         squares = sum(part.total**2 / (part.count - 1) for part in self.seeds)
         return self.seed_variance**2 / squares if squares else float(sum(part.count - 1 for part in self.seeds))
 
@@ -137,7 +162,8 @@ class Estimate:
     def with_seeds(self, count: int) -> "Estimate":
         """Returns what it would be with so many seeds of each configuration, on the same images."""
         seeds = (SeedVariance(*(value * part.count / count for value in part[:2]), count) for part in self.seeds)
-        return replace(self, seeds=tuple(seeds))
+        shared = self.shared and self.shared._replace(df=self.shared.groups * (count - 1))
+        return replace(self, seeds=tuple(seeds), shared=shared)
 
     def with_images(self, count: int) -> "Estimate":
         """Returns what it would be with so many images, scored by the same runs."""
@@ -167,55 +193,6 @@ class Estimate:
 def t_quantile(df: float, level: float) -> float:
     """Returns the two-sided quantile of Student's t."""
     return float(stdtrit(df, 1 - level / 2))
-
-
-def estimate(
-    scores: np.ndarray, resampled: np.ndarray, left_out: np.ndarray, groups: Sequence[Sequence[int]]
-) -> Estimate:
-    """Returns the mean score of a configuration's runs, or the difference of two such means.
-
-    Args:
-        scores: of the M runs, (M,).
-        resampled: their scores on each resample of the images, `widened`, (resamples, M).
-        left_out: their scores without each image, (N, M).
-        groups: columns of the configuration's runs; and of those of a second one, which is subtracted.
-    """
-    columns = [column for group in groups for column in group]
-    scores, resampled = scores[columns], resampled[:, columns]
-    covariance = np.atleast_2d(np.cov(resampled, rowvar=False, ddof=0))
-    weights, seeds, start = np.zeros(len(columns)), [], 0
-    for sign, group in zip((1, -1), groups, strict=False):
-        count = len(group)
-        own = slice(start, start + count)
-        weights[own] = sign / count
-        if count > 1:
-            apart = covariance[own, own].trace() - covariance[own, own].sum() / count
-            mixed = max(float(apart), 0.0) / (count - 1) / count
-            seeds.append(SeedVariance(float(scores[own].var(ddof=1)) / count, mixed, count))
-        start += count
-    value = float(weights @ scores)
-    bias = float(weights @ (resampled.mean(0) - scores)) if len(groups) == 1 else 0.0
-    images = float(weights @ covariance @ weights) - sum(part.mixed for part in seeds)
-    alone = left_out[:, columns] @ weights
-    squares = (alone - alone.mean()) ** 2
-    kurtosis = float(np.mean(squares**2) / squares.mean() ** 2) if squares.any() else 3.0
-    return Estimate(value, bias, len(left_out), max(images, 0.0), tuple(seeds), kurtosis)
-
-
-def paired_estimate(
-    scores: np.ndarray, resampled: np.ndarray, left_out: np.ndarray, ones: Sequence[int], others: Sequence[int]
-) -> Estimate:
-    """Returns the mean difference of the same runs scored in two ways: what a seed does to both scores cancels.
-
-    Args:
-        scores: as for `estimate`.
-        resampled: as for `estimate`.
-        left_out: as for `estimate`.
-        ones: columns of the runs.
-        others: columns of the same runs as they are scored in the way that is subtracted, in the same order.
-    """
-    differences = (each[..., ones] - each[..., others] for each in (scores, resampled, left_out))
-    return replace(estimate(*differences, [range(len(ones))]), bias=0.0, paired=True)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -116,4 +116,6 @@ def as_json(comparison: Comparison) -> str:
         for row in comparison.rows
     ]
     about = ("metric", "split", "protocol", "class_names", "num_images", "resamples", "baseline", "notes")
-    return json.dumps({key: getattr(comparison, key) for key in about} | {"rows": rows}, indent=2) + "\n"
+    made = {key: getattr(comparison, key) for key in about}
+    made["shared"] = comparison.shared and comparison.shared._asdict()
+    return json.dumps(made | {"rows": rows}, indent=2) + "\n"

@@ -108,6 +108,36 @@ def test_a_baseline_from_elsewhere_is_compared_too(compare, sweep):
     assert [row["difference"] and row["difference"]["verdict"] for row in found["rows"]] == [None, "worse"]
 
 
+def test_pooled_seeds_shorten_the_intervals_and_are_said(compare, sweep):
+    found = {}
+    for words in ([], ["--pool-seeds"]):
+        status, out, err = compare(sweep, *words, "--json", "-")
+        assert (status, err) == (0, "")
+        found[bool(words)] = json.loads(out)
+    ends = {
+        pooled: [row["difference"]["interval"] for row in each["rows"] if row["difference"]]
+        for pooled, each in found.items()
+    }
+    (low, high), (pooled_low, pooled_high) = ends[False][0], ends[True][0]
+    assert low < pooled_low < pooled_high < high
+    stds = {len(row["runs"]): row["seed_std"] for row in found[True]["rows"]}
+    shared = found[True]["shared"]
+    assert found[False]["shared"] is None and shared["df"] == 4 and shared["groups"] == 3
+    assert min(stds.values()) < shared["total"] ** 0.5 < max(row["seed_std"] for row in found[True]["rows"])
+    assert "taken to spread alike" in " ".join(found[True]["notes"])
+
+
+def test_a_single_seed_has_the_spread_of_the_others(compare, sweep):
+    words = [sweep / "0.001-0", sweep / "0.001-1", sweep / "0.01-0"]
+    status, out, _ = compare(*words, "--json", "-")
+    (row,) = [row for row in json.loads(out)["rows"] if row["difference"]]
+    assert status == 0 and not row["difference"]["seeds_known"]
+    status, out, _ = compare(*words, "--pool-seeds", "--json", "-")
+    (pooled,) = [row for row in json.loads(out)["rows"] if row["difference"]]
+    assert status == 0 and pooled["difference"]["seeds_known"] and "One seed" not in out
+    assert pooled["difference"]["interval"][0] < row["difference"]["interval"][0]
+
+
 def test_boundaries_are_compared_where_they_were_kept(compare, trained, tmp_path):
     again = shutil.copytree(trained, tmp_path / "again")
     metrics = json.loads((trained / "evaluation" / "test" / "metrics.json").read_text())
@@ -132,6 +162,10 @@ def test_boundaries_are_compared_where_they_were_kept(compare, trained, tmp_path
             "--baseline lr=0.001 is none of the runs: did you mean dropout=0.0, lr=0.001?",
         ),
         (["{}", "--split", "val"], "{}/0.001-0/evaluation/val/metrics.json is missing: python evaluate.py"),
+        (
+            ["{}/0.001-0", "{}/0.01-0", "--pool-seeds"],
+            "--pool-seeds: no configuration has two seeds, so how far they lie apart is not known",
+        ),
         (["{}", "--json", "{}"], "--json {}: is a folder, or lies in none"),
         (["{}", "--csv", "/nowhere/a.csv"], "--csv /nowhere/a.csv: is a folder, or lies in none"),
         (["{}", "--csv", "-", "--json", "-"], "only one of --json, --csv and --markdown can be -"),

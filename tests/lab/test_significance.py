@@ -5,7 +5,8 @@ import pytest
 import scipy.stats
 
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, parts, resampled_scores, widened
-from seglab.lab.significance import Estimate, SeedVariance, estimate, holm, t_quantile
+from seglab.lab.estimation import estimate, shared_spread
+from seglab.lab.significance import Estimate, SeedVariance, holm, t_quantile
 
 TRIALS = 1000
 
@@ -63,7 +64,7 @@ def effects_of_seeds(mean, spread, count, rng):
     return mean + rng.normal(0, spread, (count, 1)) + rng.normal(0, spread, (count, Population.classes))
 
 
-def trials(seeds, means, spreads, num_images=150, resamples=250):
+def trials(seeds, means, spreads, num_images=150, resamples=250, pooled=False):
     """Yields estimates of each configuration and of its difference to the first, with the truth of both.
 
     With one seed the truth is that of the very runs, else that of all seeds of their configurations.
@@ -78,15 +79,19 @@ def trials(seeds, means, spreads, num_images=150, resamples=250):
         truth = np.array(known) if seeds > 1 else population.true_miou(effects)
         runs = population.sample(effects, num_images, rng)
         singles, pairs = [[own] for own in columns], [[own, columns[0]] for own in columns[1:]]
-        found = estimated(runs, resamples, *singles, *pairs, seed=trial)
+        found = estimated(runs, resamples, *singles, *pairs, seed=trial, pooled=columns if pooled else ())
         yield found[: len(means)], found[len(means) :], truth
 
 
-def estimated(runs, resamples, *groups, seed=0):
-    """The estimate of each group of columns, or pair of groups, of runs on the same images."""
+def estimated(runs, resamples, *groups, seed=0, pooled=()):
+    """The estimate of each group of columns, or pair of groups, of runs on the same images.
+
+    Seeds spread by what is common to the groups in `pooled`, if there are any.
+    """
     scores, left_out = np.array([mean_ratio(run.sum(0)) for run in runs]), left_out_scores(runs)
     resampled = widened(resampled_scores(runs, resamples, seed), left_out)
-    return [estimate(scores, resampled, left_out, group) for group in groups]
+    shared = shared_spread(scores, resampled, pooled)
+    return [estimate(scores, resampled, left_out, group, shared) for group in groups]
 
 
 def covers(found, truth):
@@ -118,6 +123,46 @@ def test_many_comparisons_with_one_baseline_are_together_rarely_wrong():
         for _, to_first, _ in trials(2, (0.0,) * 4, (0.05,) * 4, num_images=60, resamples=60)
     ]
     assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / TRIALS)
+
+
+def test_pooled_seeds_cover_the_truth_by_far_shorter_intervals():
+    """Five configurations of two seeds that spread alike, all but the last as good as the first."""
+    setting = (2, (0.0, 0.0, 0.0, 0.0, 0.15), (0.05,) * 5, 60, 60)
+    covered, wrong, widths = [], [], []
+    for (scores, to_first, truth), (_, alone, _) in zip(trials(*setting, pooled=True), trials(*setting), strict=True):
+        covered.append([*map(covers, scores, truth), *map(covers, to_first, truth[1:] - truth[0])])
+        wrong.append(min(holm([found.p_value for found in to_first[:3]])) < 0.05)
+        widths.append([np.diff(found.interval()).item() for found in (to_first[0], alone[0])])
+    covered = np.mean(covered, axis=0)
+    assert (covered >= 0.93).all() and (covered <= 0.98).all(), covered
+    assert np.mean(wrong) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / TRIALS)
+    pooled, alone = np.median(widths, axis=0)
+    assert pooled < 0.8 * alone
+
+
+def test_a_shared_spread_is_the_mean_of_the_variances_and_gives_one_seed_its_own():
+    rng = np.random.default_rng(7)
+    runs = Population().sample(effects_of_seeds(0.0, 0.1, 6, rng), 80, rng)
+    groups = [[0, 1, 2], [3, 4], [5]]
+    scores = np.array([mean_ratio(run.sum(0)) for run in runs])
+    shared = shared_spread(scores, widened(resampled_scores(runs, 200, 0), left_out_scores(runs)), groups)
+    variance = (2 * scores[:3].var(ddof=1) + scores[3:5].var(ddof=1)) / 3
+    assert (shared.df, shared.groups) == (3, 2) and shared.total == pytest.approx(variance)
+    (one,) = estimated(runs, 200, [[5], [0, 1, 2]], pooled=groups)
+    assert [part.total for part in one.seeds] == pytest.approx([variance, variance / 3]) and one.seed_df == 3
+    assert one.with_seeds(4).seed_df == 2 * 3 and one.with_seeds(4).seed_variance == pytest.approx(variance / 2)
+    assert shared_spread(scores, resampled_scores(runs, 20, 0), [[0], [5]]) is None
+
+
+@pytest.mark.parametrize(("last", "alike"), [(0.1, True), (0.6, False)])
+def test_seeds_that_do_not_spread_alike_are_noticed(last, alike):
+    rng, p_values = np.random.default_rng(8), []
+    for _ in range(400):
+        scores = np.concatenate([rng.normal(0.5, spread, 2) for spread in (*(0.1,) * 7, last)])
+        groups = np.split(np.arange(16), 8)
+        p_values.append(shared_spread(scores, np.tile(scores, (3, 1)), groups).p_value)
+    noticed = np.mean(np.array(p_values) < 0.05)
+    assert noticed <= 0.07 if alike else noticed > 0.5
 
 
 def test_three_seeds_see_what_one_seed_cannot():
