@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seglab.data import SegmentationDataModule
+    from seglab.data.train_samples import ProgressiveResize
     from seglab.models import Segmenter
     from seglab.task import SegmentationTask
 
@@ -37,6 +38,7 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
         crop=data.crop,
         crop_size=data.crop_size,
         crop_sizes=plain.get("crop_sizes"),
+        progressive_resize=progressive_resize(plain.get("progressive_resize")),
         scale=plain.get("scale"),
         augment=Augmentation(transforms, data.ignore_index),
         mix=instantiate(cfg.get("mix"), _convert_="all"),
@@ -52,6 +54,23 @@ def build_datamodule(cfg: DictConfig) -> "SegmentationDataModule":
         num_workers=resolve_workers(data.num_workers, cfg.trainer.accelerator),
         cache_mb=data.cache_mb,
     )
+
+
+def progressive_resize(values: Any) -> "ProgressiveResize | None":
+    """Returns how training crops grow, from data.progressive_resize.
+
+    Raises:
+        InputError: It is no mapping of the names that there are.
+    """
+    from seglab.data.train_samples import ProgressiveResize
+
+    if values is None:
+        return None
+    default = vars(ProgressiveResize())
+    if not isinstance(values, dict) or not values.keys() <= default.keys():
+        example = ",".join(f"{name}:{value}" for name, value in default.items())
+        raise InputError(f"data.progressive_resize={values}: give 'data.progressive_resize={{{example}}}', or null")
+    return ProgressiveResize(**values)
 
 
 def build_model(

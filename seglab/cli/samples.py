@@ -20,7 +20,8 @@ DESCRIPTION = """\
 Draws a sheet of training samples after crop, scale, augmentation and mixing: one row for each image, one column for
 each epoch, the first without any change. Below each sample stands the same with its mask laid over it; what is not
 scored is painted over. They are the very samples that training sees with the same keys and seed in its first epochs;
-but where data.crop_sizes gives each batch a size of its own, all are of data.crop_size here."""
+but where data.crop_sizes gives each batch a size of its own, or data.progressive_resize makes crops small at first, all
+are of data.crop_size here."""
 KEY_AUGMENT = """\
   augment=NAME  mix=NAME  data.scale=[0.5,2.0]  data.crop=MODE  seed=0   as in training
 """

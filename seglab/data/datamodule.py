@@ -96,7 +96,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     def train_dataset(self) -> TrainDataset:
         """Training samples by (epoch, index), over all processes."""
         self.setup("train")
-        return TrainDataset(self._readers["train"], self.samples, self.source.ignore_index)
+        epochs = self.trainer.max_epochs if self.trainer else None
+        return TrainDataset(self._readers["train"], self.samples, self.source.ignore_index, epochs)
 
     @property
     def images_per_epoch(self) -> int:

@@ -20,15 +20,18 @@ class TrainDataset(torch.utils.data.Dataset):
     So a sample is the same in any worker, and after a restart.
     """
 
-    def __init__(self, reader: Reader, samples: TrainSamples, ignore_index: int = 255) -> None:
+    def __init__(
+        self, reader: Reader, samples: TrainSamples, ignore_index: int = 255, epochs: int | None = None
+    ) -> None:
         """Take the parts.
 
         Args:
             reader: the training images.
             samples: how samples are drawn from them.
             ignore_index: label of pixels outside the image.
+            epochs: of the whole training, over which crops grow; None where they are whole in each.
         """
-        self.reader, self.samples, self.ignore_index = reader, samples, ignore_index
+        self.reader, self.samples, self.ignore_index, self.epochs = reader, samples, ignore_index, epochs
         self.windows = crops.windows_per_image(samples.crop)
 
     def __len__(self) -> int:
@@ -47,14 +50,17 @@ class TrainDataset(torch.utils.data.Dataset):
         epoch, index, size = (*key, self.samples.crop_size)[:3]
         rng = np.random.default_rng((self.samples.seed, epoch, index))
         index %= len(self)
-        image, mask = self._window(index, size, rng)
+        progressive, pixels = self.samples.progressive_resize, size
+        if progressive is not None and self.epochs is not None:
+            pixels = progressive.side(size, epoch, self.epochs)
+        image, mask = self._window(index, size, pixels, rng)
         mix = self.samples.mix
         if mix is not None and rng.random() < mix.p:
-            partner = self._window(int(rng.integers(len(self))), size, rng)
+            partner = self._window(int(rng.integers(len(self))), size, pixels, rng)
             image, mask = mix((image, mask), partner, rng)
         return _sample(image, mask, self.reader.names[index // self.windows])
 
-    def _window(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _window(self, index: int, size: int, pixels: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         samples = self.samples
         i, k = divmod(index, self.windows)
         image, mask = self.reader[i]
@@ -62,9 +68,9 @@ class TrainDataset(torch.utils.data.Dataset):
         side = size if samples.scale is None else max(round(size / rng.uniform(*samples.scale)), 1)
         top, left = crops.window(samples.crop, k, *mask.shape, side, rng)
         image, mask = crops.cut(image, mask, top, left, side, self.ignore_index)
-        if side != size:
-            image = resize_image(image, size)
-            mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+        if side != pixels:
+            image = resize_image(image, pixels)
+            mask = cv2.resize(mask, (pixels, pixels), interpolation=cv2.INTER_NEAREST_EXACT)
         if samples.augment is not None:
             image, mask = samples.augment(image, mask, seed=int(rng.integers(2**32)))
         return image, mask

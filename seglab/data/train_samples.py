@@ -10,6 +10,48 @@ from seglab.data.mix import Mix, scale_fault
 
 
 @dataclass(frozen=True)
+class ProgressiveResize:
+    """Training crops that show as much as ever on fewer pixels at first, which is faster, and on all at the end.
+
+    Tan and Le 2021, arXiv:2104.00298 (progressive learning); the three values as of MosaicML Composer's method.
+
+    Attributes:
+        initial_scale: what the side of a crop is multiplied by at the start, above 0 to 1.
+        delay_fraction: share of the epochs for which it stays so.
+        finetune_fraction: share of the epochs, at the end, with crops of their whole side; it grows evenly in between.
+    """
+
+    initial_scale: float = 0.5
+    delay_fraction: float = 0.5
+    finetune_fraction: float = 0.2
+
+    def side(self, whole: int, epoch: int, epochs: int) -> int:
+        """Returns the side in pixels of a crop that is `whole` at the end, in one of `epochs` epochs, the first 0.
+
+        It is a multiple of 8 where it is not whole, so that there are few sizes to prepare for.
+        """
+        share = epoch / epochs
+        if share >= 1 - self.finetune_fraction:
+            return whole
+        scale = self.initial_scale
+        if share > self.delay_fraction:
+            grown = (share - self.delay_fraction) / (1 - self.finetune_fraction - self.delay_fraction)
+            scale += (1 - scale) * grown
+        return min(max(round(whole * scale / 8), 1) * 8, whole)
+
+    def fault(self) -> str | None:
+        """Returns what is wrong with the values, if anything."""
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                return f"data.progressive_resize.{name}={value}: give a share from 0 to 1"
+        if self.initial_scale == 0:
+            return "data.progressive_resize.initial_scale=0: give a share above 0"
+        if self.delay_fraction + self.finetune_fraction > 1:
+            return "data.progressive_resize: delay_fraction and finetune_fraction together are over 1"
+        return None
+
+
+@dataclass(frozen=True)
 class TrainSamples:
     """How training samples are drawn from images.
 
@@ -17,6 +59,7 @@ class TrainSamples:
         crop: windows of an image, one of `crops.MODES`; "five" makes five samples of each image.
         crop_size: side of a window in pixels; smaller images are padded.
         crop_sizes: sides of windows, one drawn for each batch; None for `crop_size` in all.
+        progressive_resize: makes crops of fewer pixels at first; None for none.
         scale: least and largest factor by which a window is magnified, uniformly drawn; None for none.
         augment: changes each window; None for none.
         mix: pastes parts of another sample, whose window is drawn and changed like the first; None for none.
@@ -28,6 +71,7 @@ class TrainSamples:
     crop: str = "random"
     crop_size: int = 256
     crop_sizes: Sequence[int] | None = None
+    progressive_resize: ProgressiveResize | None = None
     scale: Sequence[float] | None = None
     augment: Augmentation | None = None
     mix: Mix | None = None
@@ -46,6 +90,8 @@ class TrainSamples:
             and all(is_whole(size) and size >= 1 for size in self.crop_sizes)
         ):
             yield f"data.crop_sizes={self.crop_sizes}: give sides in pixels, as [192, 256, 320]"
+        if self.progressive_resize is not None and (fault := self.progressive_resize.fault()):
+            yield fault
         if self.scale is not None and (fault := scale_fault("data.scale", self.scale)):
             yield fault
         if self.repeat_threshold is not None and not (

@@ -1,5 +1,7 @@
 """Every mistake in the words of a command is answered in a line that names what is wrong and what to do."""
 
+import pytest
+
 
 def test_unknown_config_keys_and_choices_get_the_nearest_name(refused):
     assert "did you mean optimizer.lr" in refused("train", "optimizer.lrr=1")
@@ -39,6 +41,15 @@ def test_values_that_make_no_sense(refused):
     assert "trainer.limit_test_batches=0" in refused("train", "trainer.limit_test_batches=0", "logger=csv")
     assert "Precision 17 is invalid" in refused("train", "trainer.precision=17", "logger=csv")
     assert "data.batch_size=abc" in refused("train", "data.batch_size=abc", "logger=csv")
+
+
+@pytest.mark.parametrize("value", ["0.5", "{initial_size:0.5}", "[0.5,0.2]"])
+def test_crops_that_grow_in_an_unknown_way(refused, value):
+    said = refused("train", f"data.progressive_resize={value}", "logger=csv")
+    assert said.startswith("error: data.progressive_resize=")
+    assert (
+        "give 'data.progressive_resize={initial_scale:0.5,delay_fraction:0.5,finetune_fraction:0.2}', or null" in said
+    )
 
 
 def test_a_word_for_a_number(refused):

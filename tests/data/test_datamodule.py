@@ -12,6 +12,7 @@ from seglab.data.augment import Augmentation
 from seglab.data.mix import CopyPaste
 from seglab.data.sampler import repeat_factors
 from seglab.data.shapes import Shapes
+from seglab.data.train_samples import ProgressiveResize
 from seglab.errors import InputError
 
 
@@ -113,6 +114,19 @@ def test_mixed_balanced_samples_of_several_sizes_are_taken_up_inside_an_epoch(tm
     assert torch.equal(resumed.layer.weight, whole.layer.weight)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_grow_over_the_epochs_and_go_on_growing_where_they_stopped(tmp_path, workers):
+    growing = ProgressiveResize(initial_scale=0.5, delay_fraction=0.25, finetune_fraction=0.5)
+
+    def data():
+        return _data(progressive_resize=growing, num_workers=workers, mix=CopyPaste(Shapes.class_names))
+
+    path = tmp_path / "some.ckpt"
+    whole = _fit(tmp_path, data(), [SaveAt("on_train_batch_end", 5, path)], epochs=4)
+    assert [{seen[3] for seen in whole.seen if seen[0] == epoch} for epoch in range(4)] == [{8}, {8}, {16}, {16}]
+    assert _fit(tmp_path, data(), ckpt_path=path, epochs=4).seen == whole.seen[6:]
+
+
 def test_rare_classes_are_drawn_more_often():
     data = _data(train=40, repeat_threshold=1.0)
     masks = [data.source.read("train", i)[1] for i in range(40)]
@@ -197,11 +211,15 @@ def test_setup_finds_a_faulty_split():
         ("scale", [1, 99]),
     ]
     + [("crop_sizes", []), ("crop_sizes", 32), ("crop_sizes", [0, 8]), ("crop_sizes", [1.5]), ("crop_sizes", ["big"])]
-    + [("repeat_threshold", value) for value in (0, -1, 1.5, "often")],
+    + [("repeat_threshold", value) for value in (0, -1, 1.5, "often")]
+    + [("progressive_resize.delay_fraction", value) for value in (-0.1, 1.5, "half", True)]
+    + [("progressive_resize.initial_scale", 0)],
 )
 def test_a_wrong_value_is_named(key, value):
+    group, _, name = key.partition(".")
+    values = {group: ProgressiveResize(**{name: value}) if name else value}
     with pytest.raises(InputError, match=re.escape(f"{key}={value}")):
-        _data(**{key: value})
+        _data(**values)
 
 
 @pytest.mark.parametrize("sizes", [{"crop_size": 49}, {"crop_size": 16, "crop_sizes": [16, 49]}])

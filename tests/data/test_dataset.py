@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from seglab.data.mix import CopyPaste, CutMix
 from seglab.data.reader import Reader
 from seglab.data.sampler import EpochSampler
 from seglab.data.shapes import Shapes
-from seglab.data.train_samples import TrainSamples
+from seglab.data.train_samples import ProgressiveResize, TrainSamples
 
 
 class Wide(Shapes):
@@ -48,6 +51,24 @@ def test_five_crops_make_five_samples_of_an_image():
     assert torch.equal(dataset[0, 8]["image"], image[:, 16:, 16:])
     assert torch.equal(dataset[3, 9]["image"], image[:, 8:40, 8:40])
     assert {dataset[0, i]["name"] for i in range(5, 10)} == {"train_00001"}
+
+
+def test_crops_are_small_at_first_and_show_as_much():
+    growing = ProgressiveResize(initial_scale=0.5, delay_fraction=0.25, finetune_fraction=0.25)
+    assert [growing.side(32, epoch, 8) for epoch in range(8)] == [16, 16, 16, 16, 24, 32, 32, 32]
+    assert [growing.side(30, epoch, 8) for epoch in range(8)] == [16, 16, 16, 16, 24, 24, 30, 30]
+    assert [ProgressiveResize(0.5, 0.5, 0.5).side(64, epoch, 4) for epoch in range(4)] == [32, 32, 64, 64]
+    assert [ProgressiveResize(0.01, 1, 0).side(64, epoch, 2) for epoch in range(2)] == [8, 8]
+    whole = _train("five")
+    small = TrainDataset(whole.reader, replace(whole.samples, progressive_resize=growing), 9, epochs=8)
+    for index in (5, 8):
+        image, mask = (whole[0, index][key].numpy() for key in ("image", "mask"))
+        halved = cv2.resize(image.transpose(1, 2, 0), (16, 16), interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(small[0, index]["image"].permute(1, 2, 0), halved, atol=1)
+        assert (small[0, index]["mask"].numpy() == mask[1::2, 1::2]).mean() > 0.8
+        assert torch.equal(small[7, index]["image"], whole[7, index]["image"])
+    assert small[3, 5, 48]["image"].shape == (3, 32, 32)  # a batch's own size grows, too
+    assert TrainDataset(whole.reader, small.samples, 9)[0, 5]["image"].shape == (3, 32, 32)
 
 
 def test_a_repetition_is_the_same_image_drawn_anew():
