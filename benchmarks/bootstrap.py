@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, parts, resampled_scores, widened
-from seglab.lab.significance import estimate
+from seglab.lab.estimation import estimate
 from seglab.lab.verdicts import judged
 
 CONFIGURATIONS = 5

@@ -159,7 +159,7 @@ def make_folder(folder: Path, key: str) -> None:
     except OSError as error:
         raise InputError(f"{key}={folder} cannot be made ({error.strerror}): give another {key}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{key}={folder} cannot be written to: give another {key}")
+        raise InputError(f"{key}={folder} cannot be written to: change its permissions, or give another {key}")
 
 
 def read_summary(run: Path) -> dict[str, Any]:

@@ -55,8 +55,9 @@ class Sweep:
 
     def __init__(self, folder: Path, jobs: list[list[str]]) -> None:
         """Writes the plan that the jobs read, and prints it."""
-        self.folder, self.jobs = folder, plan(folder, jobs)
-        write_plan(folder, self.jobs)
+        with job.lock(folder, wait=True):
+            self.folder, self.jobs = folder, plan(folder, jobs)
+            write_plan(folder, self.jobs)
         self._print(
             "action", "what each job needs", lambda each: f"{each.action} ({each.note or _MEANING[each.action]})"
         )
@@ -105,7 +106,8 @@ def run_planned_job(cfg: DictConfig) -> None:
     words = list(hydra.overrides.task)
     this = next((each for each in read_plan(folder) if each.overrides == words), None) or plan(folder, [words])[0]
     run = folder / this.folder
-    if this.action == SKIP:
+    done = this.action != AGAIN and _status(run) == "finished"  # by another sweep of the folder, since the plan
+    if this.action == SKIP or done:
         return
     if this.action == AGAIN:
         _put_aside(run)

@@ -68,6 +68,7 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
             folders = known.setdefault((summary["config_hash"], summary.get("seed")), {})
             folders[path.name] = summary.get("data_fingerprint")
     taken = {name for folders in known.values() for name in folders}
+    taken |= {each.folder for each in read_plan(folder) if each.overrides not in jobs}  # of a sweep that runs now, too
     configs = [_resolved(words) for words in jobs]
     digests = [config_hash(config) for config in configs]
     of_job = [known.get((digest, config["seed"]), {}) for digest, config in zip(digests, configs, strict=True)]
@@ -89,10 +90,9 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
 
 
 def write_plan(folder: Path, jobs: Sequence[Job]) -> None:
-    """Writes the jobs after those of other sweeps in the folder, one of which may be running."""
-    words = [each.overrides for each in jobs]
-    others = [each for each in read_plan(folder) if each.overrides not in words]
-    replace_text(folder / PLAN, json.dumps([asdict(each) for each in [*others, *jobs]], indent=2) + "\n")
+    """Writes the jobs in the places that they have already, and new ones behind those of other sweeps in the folder."""
+    merged = {tuple(each.overrides): asdict(each) for each in [*read_plan(folder), *jobs]}
+    replace_text(folder / PLAN, json.dumps(list(merged.values()), indent=2) + "\n")
 
 
 def read_plan(folder: Path) -> list[Job]:

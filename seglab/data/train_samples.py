@@ -18,7 +18,8 @@ class ProgressiveResize:
     Attributes:
         initial_scale: what the side of a crop is multiplied by at the start, above 0 to 1.
         delay_fraction: share of the epochs for which it stays so.
-        finetune_fraction: share of the epochs, at the end, with crops of their whole side; it grows evenly in between.
+        finetune_fraction: share of the epochs, at the end and one at least unless it is 0, with crops of their whole
+            side; it grows evenly in between.
     """
 
     initial_scale: float = 0.5
@@ -30,13 +31,12 @@ class ProgressiveResize:
 
         It is a multiple of 8 where it is not whole, so that there are few sizes to prepare for.
         """
-        share = epoch / epochs
-        if share >= 1 - self.finetune_fraction:
+        last = round(epochs * self.finetune_fraction)
+        if self.finetune_fraction and epoch >= epochs - max(last, 1):
             return whole
-        scale = self.initial_scale
-        if share > self.delay_fraction:
-            grown = (share - self.delay_fraction) / (1 - self.finetune_fraction - self.delay_fraction)
-            scale += (1 - scale) * grown
+        first = round(epochs * self.delay_fraction)
+        grown = max(epoch - first, 0) / max(epochs - last - first, 1)
+        scale = self.initial_scale + (1 - self.initial_scale) * grown
         return min(max(round(whole * scale / 8), 1) * 8, whole)
 
     def fault(self) -> str | None:

@@ -39,7 +39,7 @@ class Row:
     Attributes:
         group: the configuration and its runs, one for each seed.
         score: mean over seeds of the runs' scores, in [0, 1].
-        interval: its 95 % interval, over images and, where there are several, seeds.
+        interval: its 95 % interval, over images and, where there are several or all share one spread, seeds.
         runs: the score of each run, by ascending seed.
         seed_std: standard deviation over seeds; none with one seed.
         difference: to the baseline; none for the baseline itself.
@@ -119,7 +119,7 @@ def compare(
     counted = np.isfinite(resampled).all(1)
     left_out = left_out_scores(scored.runs)
     resampled = widened(resampled[counted], left_out)
-    shared = shared_spread(scores, resampled, columns_of(groups)) if pool_seeds else None
+    shared = shared_spread(scores, resampled, columns_of_seeds(groups)) if pool_seeds else None
     if pool_seeds and not shared:
         raise InputError("--pool-seeds: no configuration has two seeds, so how far they lie apart is not known")
     rows = rows_of(groups, base, scores, resampled, left_out, shared)
@@ -187,6 +187,17 @@ def columns_of(groups: Sequence[Group]) -> list[np.ndarray]:
     """Returns the places of each group's runs among all runs."""
     ends = np.cumsum([len(group.runs) for group in groups])
     return np.split(np.arange(ends[-1]), ends[:-1])
+
+
+def columns_of_seeds(groups: Sequence[Group]) -> list[Sequence[int]]:
+    """Returns the places of each group's runs; none where one of them is in an earlier group, scored in another way."""
+    seen: set[Path] = set()
+    found = []
+    for group, columns in zip(groups, columns_of(groups), strict=True):
+        folders = {run.folder for run in group.runs}
+        found.append(columns if seen.isdisjoint(folders) else [])
+        seen |= folders
+    return found
 
 
 def find_baseline(groups: Sequence[Group], baseline: str | None) -> int:

@@ -70,15 +70,25 @@ def shared_spread(scores: np.ndarray, resampled: np.ndarray, groups: Sequence[Se
     Args:
         scores: as for `estimate`.
         resampled: as for `estimate`.
-        groups: columns of the runs of each configuration.
+        groups: columns of the runs of each configuration; none where they are another's scored in a second way.
     """
-    several = [list(group) for group in groups if len(group) > 1]
-    if not several:
+    places = [place for place, group in enumerate(groups) if len(group) > 1]
+    if not places:
         return None
+    several = [list(groups[place]) for place in places]
     dfs = np.array([len(group) - 1 for group in several])
     spreads = np.array([spread_over_seeds(scores[group], covariance_of(resampled[:, group])) for group in several])
     total, mixed = dfs @ spreads / dfs.sum()
-    return SharedSpread(float(total), float(mixed), int(dfs.sum()), len(several), _largest_alike(spreads[:, 0], dfs))
+    p_values = _p_values_of_variances(spreads[:, 0], dfs)
+    p_value = float(min(1.0, len(places) * p_values.min()))
+    return SharedSpread(
+        float(total),
+        float(mixed),
+        int(dfs.sum()),
+        sum(len(group) > 0 for group in groups),
+        places[int(p_values.argmin())],
+        p_value,
+    )
 
 
 def spread_over_seeds(scores: np.ndarray, covariance: np.ndarray) -> tuple[float, float]:
@@ -97,14 +107,15 @@ def covariance_of(resampled: np.ndarray) -> np.ndarray:
     return np.atleast_2d(np.cov(resampled, rowvar=False, ddof=0))
 
 
-def _largest_alike(variances: np.ndarray, dfs: np.ndarray) -> float:
-    """Returns the p value of an F test of each variance against all others, the smallest, times their number.
+def _p_values_of_variances(variances: np.ndarray, dfs: np.ndarray) -> np.ndarray:
+    """Returns the p value of an F test of each variance against all others together; 1 where there are no others.
 
-    Cochran 1941, The distribution of the largest of a set of estimated variances as a fraction of their total.
+    The smallest, times their number, tests whether one is larger than chance allows (Cochran 1941, The distribution of
+    the largest of a set of estimated variances as a fraction of their total).
     """
     squares = variances * dfs
     others, rest = squares.sum() - squares, dfs.sum() - dfs
-    tested = (rest > 0) & (others > 0)
-    ratios = variances[tested] * rest[tested] / others[tested]
-    p_values = fdtrc(dfs[tested], rest[tested], ratios)
-    return float(min(1.0, len(variances) * p_values.min(initial=1.0)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = variances * rest / others
+    p_values = np.where(variances > 0, fdtrc(dfs, np.maximum(rest, 1), ratios), 1.0)
+    return np.where(rest > 0, np.where(np.isinf(ratios), 0.0, p_values), 1.0)

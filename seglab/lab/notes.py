@@ -98,10 +98,11 @@ def notes_on_spread(rows: Sequence["Row"], shared: SharedSpread) -> list[str]:
         f"The seeds of all configurations are taken to spread alike, by {100 * shared.total**0.5:.2f} points "
         f"({shared.df} degrees of freedom); their own are {own[0]:.2f} to {own[-1]:.2f}."
     ]
+    if any(row.difference is not None and not row.difference.seeds_known for row in rows):
+        notes.append("The difference between two evaluations of one run is of that very run: no spread is in it.")
     if shared.p_value < LEVEL:
-        widest = max((row for row in rows if row.seed_std is not None), key=lambda row: row.seed_std)
         notes.append(
-            f"The seeds of {widest.group.label} lie further apart than chance allows if all spread alike "
+            f"The seeds of {rows[shared.widest].group.label} lie further apart than chance allows if all spread alike "
             f"(p = {shared.p_value:.3f}): leave out that configuration or --pool-seeds."
         )
     return notes

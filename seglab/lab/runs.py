@@ -16,7 +16,7 @@ import numpy as np
 from seglab.errors import InputError
 from seglab.lab.bootstrap import BOUNDARY
 
-PLAN = "sweep.json"  # in a sweep's folder: its jobs in the order in which they were typed
+PLAN = "sweep.json"  # in the folder of sweeps: their jobs in the order in which they were first typed
 MANY_IMAGES_OF_A_CLASS = 5  # of fewer in a split, its IoU says little
 NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "search", "logger", "callbacks", "seed")
 _BEST = {"monitor": "val/miou", "mode": "max"}

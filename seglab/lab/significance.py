@@ -54,14 +54,16 @@ class SharedSpread(NamedTuple):
         total: s^2, the mean over configurations with several seeds, weighted by S - 1.
         mixed: the part of (seed with image) in it, likewise.
         df: degrees of freedom, the sum of S - 1.
-        groups: number of these configurations.
-        p_value: of the largest s^2 being no larger than that of the others: small where they do not spread alike.
+        groups: number of all configurations.
+        widest: place of the configuration whose s^2 exceeds that of the others most clearly.
+        p_value: of its being as large by chance: small where they do not spread alike.
     """
 
     total: float
     mixed: float
     df: int
     groups: int
+    widest: int
     p_value: float
 
 
@@ -177,7 +179,8 @@ class Estimate:
     def seeds_needed(self, level: float = LEVEL) -> int | None:
         """Returns how many seeds of each configuration would show this difference in 80 % of repetitions.
 
-        None where no number below 1000 would, or one configuration has a single seed, whose spread nobody knows.
+        None where no number below 1000 would, or one configuration has a single seed, whose spread nobody knows. With a
+        shared spread it is the number for each of all configurations.
         """
         most = range(2, MOST_SEEDS)
         place = bisect_left(most, True, key=lambda count: self.with_seeds(count).power(level) >= POWER)

@@ -18,8 +18,8 @@ class Difference:
         p_value: of no difference, two-sided, of this difference alone.
         adjusted_p_value: by Holm over all differences to the baseline; it decides the verdict.
         verdict: `better`, `worse` or `no difference shown`.
-        seeds_known: whether both have several seeds; if not, a verdict is on the run of a single seed, not on its
-            configuration.
+        seeds_known: whether both have several seeds, or a spread shared by all; if not, a verdict is on the run of a
+            single seed, not on its configuration.
         seeds_needed: seeds of each that would show a difference of that size; none if shown, unknown or too many.
         images_needed: images that would show it with the same runs; none if shown, unknown or too many.
         remedy: the same in words; empty where a difference was shown.

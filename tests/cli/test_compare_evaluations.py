@@ -35,6 +35,18 @@ def test_what_seeds_do_to_both_ways_cancels(call, runs):
     assert 0.01 < low < high < 0.06
 
 
+def test_seeds_scored_in_two_ways_are_pooled_once(call, runs):
+    status, out, err = call("compare", *runs, *flipped(runs), "--pool-seeds", "--json", "-")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    base = next(row for row in found["rows"] if row["difference"] is None)
+    assert (found["shared"]["df"], found["shared"]["groups"]) == (2, 1)
+    assert found["shared"]["total"] == pytest.approx(base["seed_std"] ** 2)
+    (better,) = [row["difference"] for row in found["rows"] if row["difference"]]
+    low, high = better["interval"]
+    assert 0.01 < low < high < 0.06  # seed by seed, as without
+
+
 def test_a_run_of_one_seed_and_a_baseline_by_its_evaluation(call, runs):
     flip = flipped(runs)[1]
     status, out, err = call("compare", runs[1], flip, "--baseline", flip, "--json", "-")

@@ -39,6 +39,15 @@ def test_a_sweep_becomes_one_page(call, sweep, tmp_path):
     assert all(json.loads(script(page, "photos"))) and script(page, "pack-labels")
 
 
+def test_pooled_seeds_are_said_on_the_page(call, sweep, trained, tmp_path):
+    page = tmp_path / "r.html"
+    status, _, err = call("report", sweep, "--pool-seeds", "-o", page)
+    assert status == 0, err
+    assert "The seeds of all configurations are taken to spread alike" in page.read_text()
+    status, _, err = call("report", trained, "--pool-seeds", "-o", page)
+    assert status == 2 and "no configuration has two seeds" in err
+
+
 def test_options(call, trained, tmp_path):
     page = tmp_path / "r.html"
     words = ["--title", "A <title>", "--metric", "pixel_accuracy", "--images", 2, "--baseline", trained, "-o", page]

@@ -134,7 +134,22 @@ def test_the_plan_of_a_second_sweep_of_a_folder_leaves_the_first_ones_jobs(tmp_p
     for jobs in (first, second, again):
         write_plan(tmp_path, jobs)
     written = [Job(**job) for job in json.loads((tmp_path / "sweep.json").read_text())]
-    assert written == [*second, *again]
+    assert written == [*reversed(again), *second]
     (tmp_path / "sweep.json").write_text("[{")
     write_plan(tmp_path, first)
     assert [Job(**job) for job in json.loads((tmp_path / "sweep.json").read_text())] == first
+
+
+def test_two_sweeps_of_a_folder_plan_other_folders_for_other_configs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGLAB_CACHE_DIR", str(tmp_path / "cache"))
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        first, second = (
+            [[*POCKET, *SCENES, f"augment={name}", f"seed={seed}"] for seed in (0, 1)] for name in ("none", "albu")
+        )
+        for jobs in (first, second, first):
+            write_plan(tmp_path, plan(tmp_path, jobs))
+    written = {tuple(job["overrides"]): job["folder"] for job in json.loads((tmp_path / "sweep.json").read_text())}
+    assert len(written) == 4 == len(set(written.values()))
+    assert [written[tuple(words)] for words in first] == ["seed=0", "seed=1"]

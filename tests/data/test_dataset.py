@@ -59,6 +59,13 @@ def test_crops_are_small_at_first_and_show_as_much():
     assert [growing.side(30, epoch, 8) for epoch in range(8)] == [16, 16, 16, 16, 24, 24, 30, 30]
     assert [ProgressiveResize(0.5, 0.5, 0.5).side(64, epoch, 4) for epoch in range(4)] == [32, 32, 64, 64]
     assert [ProgressiveResize(0.01, 1, 0).side(64, epoch, 2) for epoch in range(2)] == [8, 8]
+    assert [[ProgressiveResize().side(256, epoch, epochs) for epoch in range(epochs)] for epochs in (1, 2, 4)] == [
+        [256],
+        [128, 256],
+        [128, 128, 128, 256],
+    ]
+    tenths = ProgressiveResize(0.5, 0.3, 0.7)
+    assert [tenths.side(256, epoch, 10) for epoch in range(10)] == [128] * 3 + [256] * 7
     whole = _train("five")
     small = TrainDataset(whole.reader, replace(whole.samples, progressive_resize=growing), 9, epochs=8)
     for index in (5, 8):
