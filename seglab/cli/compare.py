@@ -29,6 +29,7 @@ EXAMPLES = """\
 examples:
   seglab compare runs/sweeps/dropout
   seglab compare runs/sweeps/ladder --baseline phase1 --metric iou/person --markdown ladder.md
+  seglab compare runs/sweeps/ablation_pretrained --pool-seeds
   seglab compare RUN RUN --json - | jq '.rows[].score'
   seglab compare RUN RUN/evaluation/test-flip
 """
