@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from seglab.lab.comparison import Row
 
 MANY_IMAGES = 30
+MANY_CONFIGURATIONS = 4
 
 
 def notes_on_runs(groups: Sequence[Group]) -> list[str]:
@@ -80,6 +81,11 @@ def notes_on_figures(rows: Sequence["Row"], lost: float, shared: SharedSpread | 
         notes.append(
             f"One seed of {'; '.join(single)}: how far its seeds lie apart is not known and is in no interval; "
             "those of the others are."
+        )
+    if not shared and len(rows) >= MANY_CONFIGURATIONS and max(len(row.runs) for row in rows) == 2:
+        notes.append(
+            "How far two seeds lie apart says little of how far seeds do, which makes intervals long: if the seeds of "
+            "all configurations spread alike, --pool-seeds knows it better."
         )
     if lost:
         notes.append(f"{lost:.1%} of the resamples hold no pixel of this metric and were left out.")

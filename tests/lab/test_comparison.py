@@ -123,6 +123,16 @@ def test_what_runs_were_made_with_is_noted(write, tmp_path):
         compared(tmp_path)
 
 
+def test_two_seeds_of_many_configurations_are_told_of_a_shared_spread(write, tmp_path):
+    for number in range(4):
+        for seed in range(2):
+            write(f"{number}{seed}", 0.7 + 0.01 * number, seed)
+    assert any("--pool-seeds knows it better" in note for note in compared(tmp_path).notes)
+    assert not any("--pool-seeds" in note for note in compared(tmp_path, pool_seeds=True).notes)
+    write("third", 0.7, seed=2)
+    assert not any("--pool-seeds" in note for note in compared(tmp_path).notes)
+
+
 def test_few_images_are_noted(write, tmp_path):
     write("a", 0.7, num_images=20)
     assert any("20 images are few" in note for note in compared(tmp_path).notes)
