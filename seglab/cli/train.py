@@ -24,6 +24,7 @@ from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
     last_checkpoint,
     latest,
+    make_folder,
     resume_overrides,
     save_config,
     shown,
@@ -92,7 +93,7 @@ def train(cfg: DictConfig) -> None:
     check_without(cfg, overrides)
     check_numbers(cfg, overrides)
     check_config(cfg)
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run, "run_dir")
     with lock(run, attempts=10) as free:  # who only asks whether it is held, holds it for a moment
         if not free:
             raise InputError(f"{run} is being trained by another process: wait for it, or give another hydra.run.dir")
