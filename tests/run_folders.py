@@ -15,7 +15,7 @@ from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import save_config, write_summary
 from seglab.cli.stamp import hardware, versions
-from seglab.lab.runs import config_hash
+from seglab.lab.result_config import config_hash
 from seglab.task.pictures import save_mask
 
 

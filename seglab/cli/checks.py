@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from seglab.cli.hardware import num_processes
 from seglab.cli.run_folder import last_checkpoint, load_config, read_summary
 from seglab.errors import InputError
-from seglab.lab.runs import config_of_result, flat
+from seglab.lab.result_config import config_of_result, flat
 
 _FREE_TO_RESUME = (  # keys that a run may go on with other values of
     *("max_images.", "trainer.max_epochs.", "callbacks.early_stopping."),

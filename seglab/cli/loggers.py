@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.run_folder import read_summary, resolved, shown, write_summary
 from seglab.errors import InputError
-from seglab.lab.runs import flat
+from seglab.lab.result_config import flat
 
 AXES = ("epoch", "images_seen", "trainer/global_step")  # what a chart may have as its x axis; no charts of their own
 SUMMARY = (

@@ -19,7 +19,8 @@ from seglab.cli.run_folder import load_checkpoint, resolved, shown
 from seglab.errors import InputError
 from seglab.lab.comparison import compare
 from seglab.lab.groups import Group
-from seglab.lab.runs import Run, config_hash, config_of_result, flat, read_run
+from seglab.lab.result_config import config_hash, config_of_result, flat
+from seglab.lab.runs import Run, read_run
 
 _NOT_REPEATABLE = "train/images_per_second"
 DESCRIPTION = """\

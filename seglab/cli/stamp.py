@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from seglab.cli.run_folder import resolved
-from seglab.lab.runs import config_hash
+from seglab.lab.result_config import config_hash
 
 PACKAGES = (
     "torch",

@@ -17,7 +17,8 @@ from seglab.cli import job
 from seglab.cli.mistakes import CONF
 from seglab.cli.run_folder import has_checkpoint, read_summary, replace_text, resolved
 from seglab.cli.stamp import git_commit
-from seglab.lab.runs import PLAN, config_hash
+from seglab.lab.result_config import config_hash
+from seglab.lab.runs import PLAN
 
 SKIP, RESUME, START, AGAIN, LEAVE = "skip", "resume", "start", "start again", "leave"
 

@@ -9,7 +9,7 @@ from seglab.cli.checks import is_number
 from seglab.cli.mistakes import CONF
 from seglab.cli.run_folder import resolved
 from seglab.errors import InputError
-from seglab.lab.runs import config_of_result, flat
+from seglab.lab.result_config import config_of_result, flat
 
 _OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seglab.lab.runs import Run, config_hash, config_of_result, flat
+from seglab.lab.result_config import config_hash, config_of_result, flat
+from seglab.lab.runs import Run
 
 _GROUPS_OF_NO_NODE = ("experiment", "sweep")  # they set the values of other groups
 

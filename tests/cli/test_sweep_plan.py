@@ -16,7 +16,7 @@ from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import resolved, write_summary
 from seglab.cli.stamp import git_commit
 from seglab.cli.sweep_plan import Job, job_names, job_overrides, plan, write_plan
-from seglab.lab.runs import config_hash
+from seglab.lab.result_config import config_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=4", "logger=csv"]

@@ -1,7 +1,6 @@
 """Comparisons of run folders: groups, baselines, verdicts, what is refused and what is noted."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ from seglab.errors import InputError
 from seglab.lab.comparison import compare
 from seglab.lab.groups import group_runs
 from seglab.lab.runs import find_runs
-from seglab.lab.significance import LEVEL, Estimate, SeedVariance
-from seglab.lab.verdicts import judged, rounded_up
+from seglab.lab.significance import LEVEL
 
 
 @pytest.fixture
@@ -219,41 +217,3 @@ def test_the_seed_gives_the_same_figures_again(write, tmp_path):
     assert [row.interval for row in one.rows] == [row.interval for row in again.rows]
     for row, near in zip(one.rows, other.rows, strict=True):
         assert row.interval != near.interval and row.interval == pytest.approx(near.interval, abs=0.01)
-
-
-def seeds(variance, mixed=0.0):
-    return (SeedVariance(variance, mixed, 3), SeedVariance(variance, mixed, 3))
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (Estimate(0.01, 0.0, 150, 5e-6, seeds(1e-5, 8e-6)), r"takes \d+ seeds .*, or \d+0 images with these seeds"),
-        (Estimate(0.01, 0.0, 150, 1e-7, seeds(2e-4)), r"takes \d+ seeds .*; no number of images alone shows it"),
-        (Estimate(0.01, 0.0, 150, 2e-4, seeds(1e-7, 1e-7)), r"takes \d+ images .*; no number of seeds alone shows it"),
-        (Estimate(0.01, 0.0, 150, 2e-4, seeds(2e-4)), "no number of seeds alone, nor of images alone, shows"),
-        (
-            Estimate(0.01, 0.0, 150, 2e-4),
-            r"between these very runs takes \d+ images; how many seeds, one seed does not",
-        ),
-        (Estimate(0.01, 0.0, 150, 2e-4, seeds(2e-4)[:1]), "the one seed of one of the two does not tell"),
-    ],
-)
-def test_what_would_show_a_difference(found, said):
-    (difference,) = judged([found])
-    assert difference.verdict == "no difference shown"
-    assert re.search(said, difference.remedy), difference.remedy
-
-
-def test_holm_decides_the_verdict():
-    found = Estimate(0.022, 0.0, 150, 1e-4)
-    assert 0.025 < found.p_value < 0.05
-    assert [each.verdict for each in judged([found])] == ["better"]
-    both = judged([found, Estimate(-0.022, 0.0, 150, 1e-4)])
-    assert [each.verdict for each in both] == ["no difference shown"] * 2
-    assert both[0].adjusted_p_value == pytest.approx(2 * found.p_value) and both[0].interval[0] > 0
-    assert [each.verdict for each in judged([found, Estimate(-0.05, 0.0, 150, 1e-4)])] == ["better", "worse"]
-
-
-def test_numbers_are_rounded_up_to_two_digits():
-    assert [rounded_up(number) for number in (7, 42, 421, 420, 12345)] == [7, 42, 430, 420, 13000]

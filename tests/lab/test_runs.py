@@ -8,7 +8,8 @@ import pytest
 
 from seglab.errors import InputError
 from seglab.lab.groups import group_runs
-from seglab.lab.runs import config_hash, find_runs, flat, is_run, read_run
+from seglab.lab.result_config import config_hash, flat
+from seglab.lab.runs import find_runs, is_run, read_run
 
 
 @pytest.fixture

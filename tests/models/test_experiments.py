@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seglab.cli.resolvers import register_resolvers
-from seglab.lab.runs import config_of_result, flat
+from seglab.lab.result_config import config_of_result, flat
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
