@@ -50,7 +50,7 @@ def parser() -> CommandParser:
     made.add_argument("--split", default="test", help="name of the evaluation, test by default")
     add_pool_seeds(made)
     made.add_argument("--resamples", type=resamples, default=10_000, metavar="N", help="10000 by default")
-    made.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples, 0 by default")
+    made.add_argument("--seed", type=natural, default=0, metavar="N", help="of the resamples, 0 by default")
     for kind in FORMATS:
         made.add_argument(f"--{kind}", metavar="FILE", help=f"write the comparison as {kind}; - is the terminal")
     return made
@@ -61,6 +61,17 @@ def add_pool_seeds(made: argparse.ArgumentParser) -> None:
     made.add_argument("--pool-seeds", action="store_true", help="take the scores of all configurations to spread alike "
                       "over seeds, as those of an ablation may: of many arms with two seeds each, or one, their common "
                       "spread is known better than each one's own")  # fmt: skip
+
+
+def natural(word: str) -> int:
+    """Returns a whole number from 0 on.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{word} is not a whole number from 0 on")
+    return int(word)
 
 
 def resamples(word: str) -> int:
@@ -87,7 +98,11 @@ def main() -> None:
 
 
 def write(comparison: "Comparison", outputs: dict[str, str]) -> None:
-    """Writes the comparison in each format to its file, or to the terminal."""
+    """Writes the comparison in each format to its file, or to the terminal.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
     from seglab.lab.tables import as_csv, as_json, as_markdown
 
     writers = {"json": as_json, "csv": as_csv, "markdown": as_markdown}
@@ -96,7 +111,10 @@ def write(comparison: "Comparison", outputs: dict[str, str]) -> None:
         if path == "-":
             sys.stdout.write(text)
         else:
-            Path(path).write_text(text, encoding="utf-8")
+            try:
+                Path(path).write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise InputError(f"--{kind} {path}: cannot be written ({error.strerror})") from None
 
 
 def check_outputs(outputs: dict[str, str]) -> None:
@@ -168,7 +186,7 @@ def table(comparison: "Comparison", keys: Sequence[str], stacked: bool = False) 
                 line[place - 1 : place + 1] = ["\n".join(line[place - 1 : place + 1])]
     for name in lines[0]:
         text = name.split("\n")[0] in ("label", "verdict", P_VALUE, *keys)
-        made.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        made.add_column(escape(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for line in lines[1:]:
         made.add_row(*map(escape, line))
     return made

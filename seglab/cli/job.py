@@ -1,7 +1,6 @@
 """One job of a sweep: a training in a process of its own, watched until it ends."""
 
 import ctypes
-import json
 import math
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import IO
 
 from seglab.cli.mistakes import CONF
 from seglab.cli.run_folder import read_summary, write_summary
+from seglab.errors import InputError
 
 try:
     import fcntl
@@ -153,9 +153,13 @@ def _ending(run: Path, code: int, stopped: str | None) -> str:
 
 
 def _record(run: Path, status: str, error: str | None) -> None:
-    """Notes how a job ended where it could not do so itself; on a full disk nobody can."""
-    with suppress(OSError, json.JSONDecodeError):
-        write_summary(run, {"status": status, "error": error})
+    """Notes how a job ended where it could not do so itself; on a full disk nobody can.
+
+    A run that finished has, however its process ended; and where another process trains, the folder was not the job's.
+    """
+    with suppress(OSError, InputError):
+        if read_summary(run).get("status") != "finished" and not is_held(run):
+            write_summary(run, {"status": status, "error": error})
 
 
 def tail(run: Path, lines: int = 8) -> list[str]:

@@ -104,7 +104,15 @@ def pair_reader(run: "Run", split: str, data_root: Path | None) -> "ReadPair | N
     if data_root is not None:
         data.root = str(data_root)
     forbid_download(data)
-    part = run.evaluation(split).metrics["split"]
+    metrics = run.evaluation(split).metrics
+    part, other = metrics["split"], metrics.get("inference", {}).get("data")
+    if other and data_root is None:
+        print(
+            f"warning: the gallery shows predictions alone, since {run.place} was scored on another dataset ({other}); "
+            "--data-root PATH says where that is",
+            file=sys.stderr,
+        )
+        return None
     try:
         source, places = source_of(data, part)
     except (InputError, HydraException) as error:

@@ -163,9 +163,16 @@ def make_folder(folder: Path, key: str) -> None:
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """Returns the run's summary; nothing if it has none."""
+    """Returns the run's summary; nothing if it has none.
+
+    Raises:
+        InputError: It is damaged.
+    """
     path = run / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): restore it, or move the run's folder away") from None
 
 
 def write_summary(run: Path, values: dict[str, Any]) -> None:

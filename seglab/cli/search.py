@@ -4,25 +4,29 @@ import csv
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from seglab.cli import job
 from seglab.cli.command_line import parse_values
 from seglab.cli.run_folder import has_checkpoint, read_summary, shown
-from seglab.cli.sweep_job import slot, start_words
+from seglab.cli.sweep_job import lockable, put_aside, slot, start_words
+from seglab.cli.sweep_plan import resolved_config
 from seglab.errors import InputError
+from seglab.lab.result_config import config_hash
 
 JOURNAL = "study.journal"
+CONFIG = "config_hash"  # of what all trials share, in the study
 
 
 def run_worker(cfg: DictConfig) -> None:
@@ -33,16 +37,21 @@ def run_worker(cfg: DictConfig) -> None:
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.sweep.dir)
-    base = [word for word in hydra.overrides.task if not word.startswith("search.")]
+    base = base_words(hydra.overrides.task)
     space = parse_space(cfg.search.space)
-    study = open_study(cfg, folder)
+    study = open_study(cfg, folder, base)
     while True:
         with _claimed(study, folder, cfg.search.trials) as trial:
             if trial is None:
                 return
-            words = [*base, *(suggest(trial, key, override) for key, override in space.items())]
+            run, drawn = trial_folder(folder, trial.number), [suggest(trial, *key) for key in space.items()]
             with slot(folder) as environment:
-                _run_trial(study, trial, words, trial_folder(folder, trial.number), cfg.sweep.timeout, environment)
+                _run_trial(study, trial, _command(base, drawn, run), run, cfg.sweep.timeout, environment)
+
+
+def base_words(words: Sequence[str]) -> list[str]:
+    """Returns the words of the command line that are of every trial."""
+    return [word for word in words if not word.startswith("search.")]
 
 
 def trial_folder(folder: Path, number: int) -> Path:
@@ -50,8 +59,12 @@ def trial_folder(folder: Path, number: int) -> Path:
     return folder / f"trial-{number:04d}"
 
 
-def open_study(cfg: DictConfig, folder: Path) -> Any:
-    """Returns the study of a sweep's folder, made if there is none; many processes may hold it at once."""
+def open_study(cfg: DictConfig, folder: Path, base: list[str]) -> Any:
+    """Returns the study of a sweep's folder, made if there is none; many processes may hold it at once.
+
+    Raises:
+        InputError: There is one of other configs, whose scores say nothing of these.
+    """
     import optuna
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import JournalStorage
@@ -59,14 +72,22 @@ def open_study(cfg: DictConfig, folder: Path) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)  # of the sampler's options that the config asks for
-    return optuna.create_study(
-        study_name=folder.name,
-        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    names = optuna.get_all_study_names(storage)
+    study = optuna.create_study(
+        study_name=names[0] if names else "search",
+        storage=storage,
         direction="maximize",
         sampler=instantiate(cfg.search.sampler, _convert_="all"),
         pruner=instantiate(cfg.search.pruner, _convert_="all"),
         load_if_exists=True,
     )
+    searched = config_hash(resolved_config(base))
+    if study.user_attrs.setdefault(CONFIG, searched) != searched:
+        raise InputError(f"{shown(folder)} holds a search with other words: give another sweep.name, or take them back")
+    if not names:
+        study.set_user_attr(CONFIG, searched)
+    return study
 
 
 def parse_space(space: Mapping[str, str]) -> dict[str, Override]:
@@ -81,7 +102,7 @@ def parse_space(space: Mapping[str, str]) -> dict[str, Override]:
     """
     parsed = parse_values(space)
     for key, override in parsed.items():
-        if not override.is_sweep_override():
+        if not isinstance(override.value(), ChoiceSweep | IntervalSweep | RangeSweep):
             raise InputError(
                 f"search.space.{key}={space[key]}: give choice(a,b), interval(low,high) or range(start,stop,step)"
             )
@@ -95,23 +116,48 @@ def suggest(trial: Any, key: str, override: Override) -> str:
         draw = trial.suggest_int if isinstance(sweep.start, int) else trial.suggest_float
         value = draw(key, sweep.start, sweep.end, log="log" in sweep.tags)
     elif isinstance(sweep, RangeSweep):
-        values = list(sweep.range())
+        values = sorted(sweep.range())
         draw = trial.suggest_int if isinstance(values[0], int) else trial.suggest_float
-        value = draw(key, values[0], values[-1], step=sweep.step)
+        value = draw(key, values[0], values[-1], step=abs(sweep.step))
     else:
         value = trial.suggest_categorical(key, list(override.sweep_string_iterator()))
     return f"{key}={value}"
+
+
+def check_space(space: Mapping[str, str], study: Any) -> None:
+    """Refuses a space that cannot be drawn from, or not in this study.
+
+    Raises:
+        InputError: Naming the key.
+    """
+    import optuna
+    from optuna.distributions import check_distribution_compatibility
+
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler()).ask()
+    searched = {key: value for each in study.get_trials(deepcopy=False) for key, value in each.distributions.items()}
+    for key, override in parse_space(space).items():
+        try:
+            suggest(trial, key, override)
+        except (ValueError, IndexError) as error:
+            raise InputError(f"search.space.{key}={space[key]}: nothing can be drawn from it ({error})") from None
+        try:
+            check_distribution_compatibility(searched.get(key, trial.distributions[key]), trial.distributions[key])
+        except ValueError:
+            raise InputError(
+                f"search.space.{key}={space[key]}: the search has drawn it from another space already; give another "
+                "sweep.name"
+            ) from None
 
 
 @contextmanager
 def _claimed(study: Any, folder: Path, trials: int) -> Iterator[Any]:
     """Yields a trial that no other worker has: one that was cut, else a new one, else none; and holds it meanwhile."""
     with ExitStack() as held:
-        with job.lock(_claim(folder, "next"), wait=True):
+        with job.lock(lockable(folder, ".trials", "next"), wait=True):
             trial = _cut_trial(study, folder, held)
             if trial is None and len(study.get_trials(deepcopy=False)) < trials:
                 trial = study.ask()
-                held.enter_context(job.lock(_claim(folder, trial.number)))
+                held.enter_context(job.lock(lockable(folder, ".trials", trial.number)))
         yield trial
 
 
@@ -120,20 +166,23 @@ def _cut_trial(study: Any, folder: Path, held: ExitStack) -> Any:
 
     for cut in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         with ExitStack() as claim:
-            if claim.enter_context(job.lock(_claim(folder, cut.number))):
+            if claim.enter_context(job.lock(lockable(folder, ".trials", cut.number))):
                 held.push(claim.pop_all())
                 return Trial(study, cut._trial_id)
     return None
 
 
-def _claim(folder: Path, name: object) -> Path:
-    path = folder / ".trials" / str(name)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _command(base: Sequence[str], drawn: Sequence[str], run: Path) -> list[str]:
+    """Returns the words that start a trial or go on with it; what another trial left in its folder is put aside."""
+    if has_checkpoint(run):
+        if set(drawn) <= set(read_summary(run)["overrides"]):
+            return [f"resume={run}"]
+        put_aside(run)  # of a study whose journal is lost
+    return start_words([*base, *drawn], run)
 
 
 def _run_trial(
-    study: Any, trial: Any, words: list[str], run: Path, timeout: float | None, environment: dict[str, str]
+    study: Any, trial: Any, command: list[str], run: Path, timeout: float | None, environment: dict[str, str]
 ) -> None:
     from optuna.trial import TrialState
 
@@ -146,7 +195,6 @@ def _run_trial(
             reported += 1
         return reported > 0 and trial.should_prune()
 
-    command = [f"resume={run}"] if has_checkpoint(run) else start_words(words, run)
     status = job.run_job(command, run, timeout, environment, hopeless)
     if status == "finished":
         study.tell(trial, read_summary(run)["best_val_miou"])
@@ -175,19 +223,19 @@ class Search:
     def __init__(self, folder: Path, cfg: DictConfig) -> None:
         """Checks the space, and prints how many trials there are already."""
         self.folder, self.trials = folder, cfg.search.trials
-        parse_space(cfg.search.space)
-        self.study = open_study(cfg, folder)
+        self.study = open_study(cfg, folder, base_words(cfg.hydra.overrides.task))
+        check_space(cfg.search.space, self.study)
         print(f"{shown(folder)}: {self._counts() or 'no trial yet'}, of {self.trials}", file=sys.stderr)
 
     def finish(self) -> int:
         """Prints the trials, best first, with the tail of the log of those that failed; returns the exit status."""
         trials = self.study.get_trials(deepcopy=False)
         keys = list(dict.fromkeys(key for each in trials for key in each.params))
-        table = Table("trial", "state", "best val mIoU", *(key.rpartition(".")[2] for key in keys))
+        table = Table("trial", "state", "best val mIoU", *(escape(key.rpartition(".")[2]) for key in keys))
         for trial in sorted(trials, key=lambda each: -1 if each.value is None else each.value, reverse=True):
             value = "" if trial.value is None else f"{trial.value:.4f}"
             params = [_short(trial.params.get(key, "")) for key in keys]
-            table.add_row(str(trial.number), trial.state.name.lower(), value, *params)
+            table.add_row(str(trial.number), trial.state.name.lower(), value, *map(escape, params))
         Console(stderr=True).print(table)
         failed = [each for each in trials if each.state.name == "FAIL"]
         for trial in failed:

@@ -1,6 +1,5 @@
 """Sweeps that finish: what each job of a multirun needs is said and done, and what became of it."""
 
-import itertools
 import signal
 import sys
 from pathlib import Path
@@ -15,8 +14,19 @@ from rich.table import Table
 from seglab.cli import job
 from seglab.cli.mistakes import told_in_a_line
 from seglab.cli.run_folder import make_folder, read_summary, shown
-from seglab.cli.sweep_job import slot, start_words
-from seglab.cli.sweep_plan import AGAIN, LEAVE, RESUME, SKIP, START, job_overrides, plan, read_plan, write_plan
+from seglab.cli.sweep_job import lockable, put_aside, slot, start_words
+from seglab.cli.sweep_plan import (
+    AGAIN,
+    LEAVE,
+    RESUME,
+    SKIP,
+    START,
+    action_now,
+    job_overrides,
+    plan,
+    read_plan,
+    write_plan,
+)
 from seglab.cli.sweep_progress import SweepProgress
 
 _MEANING = {SKIP: "finished", RESUME: "was cut", START: "new", AGAIN: "failed", LEAVE: "runs in another process"}
@@ -100,28 +110,23 @@ def _outcome(run: Path) -> str:
 
 
 def run_planned_job(cfg: DictConfig) -> None:
-    """Does what the plan says of this job, in a process of its own, and prints how it ended."""
+    """Does what this job needs by now, in a process of its own, and prints how it ended.
+
+    Since the plan was made, another sitting of the sweep or a cluster that starts the job again may have been at it.
+    """
     hydra = HydraConfig.get()
     folder = Path(hydra.sweep.dir)
     words = list(hydra.overrides.task)
     this = next((each for each in read_plan(folder) if each.overrides == words), None) or plan(folder, [words])[0]
     run = folder / this.folder
-    done = this.action != AGAIN and _status(run) == "finished"  # by another sweep of the folder, since the plan
-    if this.action == SKIP or done:
+    if this.action == SKIP:
         return
-    if this.action == AGAIN:
-        _put_aside(run)
-    words = [f"resume={run}"]
-    if this.action != RESUME:
-        words = start_words(this.overrides, run)
-    with slot(folder) as environment:
-        if not job.is_held(run):
-            job.run_job(words, run, cfg.sweep.timeout, environment)
+    with slot(folder) as environment, job.lock(lockable(folder, ".jobs", this.folder)) as free:
+        action = action_now(run, words) if free else LEAVE
+        if action in (SKIP, LEAVE):
+            return
+        if action == AGAIN:
+            put_aside(run)
+        start = [f"resume={run}"] if action == RESUME else start_words(this.overrides, run)
+        job.run_job(start, run, cfg.sweep.timeout, environment)
     print(f"{shown(run)}  {_outcome(run)}", file=sys.stderr)
-
-
-def _put_aside(run: Path) -> None:
-    aside = run.parent / "aside"
-    aside.mkdir(exist_ok=True)
-    number = next(n for n in itertools.count(1) if not (aside / f"{run.name}-{n}").exists())
-    run.rename(aside / f"{run.name}-{number}")

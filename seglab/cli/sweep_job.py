@@ -1,5 +1,6 @@
 """What a multirun's job needs to run: its words and its share of the machine."""
 
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,21 @@ def start_words(overrides: Sequence[str], run: Path) -> list[str]:
     """Returns the command line that starts a job of a sweep in its folder."""
     words = [word for word in overrides if not word.startswith("sweep.name=")]
     return [*words, f"sweep.name={quoted(run.parent.name)}", f"hydra.run.dir={quoted(str(run))}", "hydra.mode=RUN"]
+
+
+def put_aside(run: Path) -> None:
+    """Moves a run folder into `aside/` beside it, under its name and a number."""
+    aside = run.parent / "aside"
+    aside.mkdir(exist_ok=True)
+    number = next(n for n in itertools.count(1) if not (aside / f"{run.name}-{n}").exists())
+    run.rename(aside / f"{run.name}-{number}")
+
+
+def lockable(folder: Path, *names: object) -> Path:
+    """Returns a folder below a sweep's, made if it is not there, for a lock on what it is named by."""
+    path = folder.joinpath(*map(str, names))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @contextmanager
@@ -37,9 +53,7 @@ def slot(folder: Path) -> Iterator[dict[str, str]]:
     environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // n_jobs))}
     while True:
         for place in range(n_jobs):
-            here = folder / ".places" / str(place)
-            here.mkdir(parents=True, exist_ok=True)
-            with job.lock(here) as free:
+            with job.lock(lockable(folder, ".places", place)) as free:
                 if free:
                     if gpus:
                         environment["CUDA_VISIBLE_DEVICES"] = gpus.split(",")[place % len(gpus.split(","))]

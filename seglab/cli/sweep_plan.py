@@ -41,7 +41,7 @@ class Job:
 
 
 def job_overrides(config: DictConfig) -> Iterator[list[str]]:
-    """Yields the words of each job of a multirun, in the order of Hydra's basic sweeper."""
+    """Yields the words of each job of a multirun, in the order of Hydra's basic sweeper, and repeated ones once."""
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     words = [*params, *config.hydra.overrides.task]
     choices: dict[str, list[str]] = {}
@@ -51,7 +51,7 @@ def job_overrides(config: DictConfig) -> Iterator[list[str]]:
             choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
             choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-    yield from map(list, itertools.product(*choices.values()))
+    yield from map(list, dict.fromkeys(itertools.product(*choices.values())))
 
 
 def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
@@ -66,11 +66,11 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
     known: dict[tuple[str, int], dict[str, str | None]] = {}  # by config and seed: the data of each folder
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if (summary := read_summary(path)).get("config_hash"):
-            folders = known.setdefault((summary["config_hash"], summary.get("seed")), {})
+            folders = known.setdefault((_hash(path, summary), summary.get("seed")), {})
             folders[path.name] = summary.get("data_fingerprint")
     taken = {name for folders in known.values() for name in folders}
     taken |= {each.folder for each in read_plan(folder) if each.overrides not in jobs}  # of a sweep that runs now, too
-    configs = [_resolved(words) for words in jobs]
+    configs = [resolved_config(words) for words in jobs]
     digests = [config_hash(config) for config in configs]
     of_job = [known.get((digest, config["seed"]), {}) for digest, config in zip(digests, configs, strict=True)]
     names = job_names(jobs)
@@ -90,6 +90,11 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
     return planned
 
 
+def action_now(run: Path, words: list[str]) -> str:
+    """Returns what a job of these words needs whose run folder is this one, if it is there at all."""
+    return _action(run, resolved_config(words), {}, git_commit())[0] if read_summary(run) else START
+
+
 def write_plan(folder: Path, jobs: Sequence[Job]) -> None:
     """Writes the jobs in the places that they have already, and new ones behind those of other sweeps in the folder."""
     merged = {tuple(each.overrides): asdict(each) for each in [*read_plan(folder), *jobs]}
@@ -104,10 +109,19 @@ def read_plan(folder: Path) -> list[Job]:
         return []
 
 
-def _resolved(words: list[str]) -> dict[str, Any]:
+def resolved_config(words: list[str]) -> dict[str, Any]:
+    """Returns the config that words of a command line make, every reference resolved, without a run's folder."""
     cfg = compose("train", words)
     cfg.run_dir = ""  # Hydra knows it when the job runs
     return resolved(cfg)
+
+
+def _hash(run: Path, summary: dict[str, Any]) -> str:
+    """Returns a run's hash as this version makes it: what follows from a config may be another thing in the next."""
+    try:
+        return config_hash(json.loads((run / ".hydra" / "resolved.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return summary["config_hash"]
 
 
 def _names(name: str, digest: str) -> Iterator[str]:

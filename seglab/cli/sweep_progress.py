@@ -1,9 +1,9 @@
 """The live display of a sweep: how many jobs are done, and where each running one stands."""
 
 import csv
-import json
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seglab.cli import job
 from seglab.cli.run_folder import read_summary
+from seglab.errors import InputError
 
 
 class SweepProgress:
@@ -29,7 +30,7 @@ class SweepProgress:
         self._bars = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._before = {run: read_summary(run).get("status") for run in runs}
+        self._before = {run: read_summary(run) for run in runs}
 
     def start(self) -> None:
         """Shows the bars, in a terminal."""
@@ -49,14 +50,20 @@ class SweepProgress:
         bars: dict[Path, int] = {}
         while not self._done.wait(self.seconds):
             running = [run for run in self.runs if job.is_held(run)]
-            ended = [run for run in self.runs if run in bars and run not in running]
             for run in running:
                 if run not in bars:
                     bars[run] = self._bars.add_task(run.name, total=None)
                 self._bars.update(bars[run], **_position(run))
-            for run in ended:
+            for run in bars.keys() - running:
                 self._bars.update(bars[run], visible=False)
-            self._bars.update(sweep, completed=len(ended))
+            self._bars.update(sweep, completed=sum(run not in running and self._has_ended(run) for run in self.runs))
+
+    def _has_ended(self, run: Path) -> bool:
+        """Returns whether a run that is not running has been, be it between two looks."""
+        with suppress(InputError):
+            summary = read_summary(run)
+            return "status" in summary and summary != self._before[run]
+        return False
 
 
 def _position(run: Path) -> dict[str, object]:
@@ -67,5 +74,5 @@ def _position(run: Path) -> dict[str, object]:
             rows = list(csv.DictReader(file))
         reached = f"{run.name}  val mIoU {float(rows[-1]['val/miou']):.4f}"
         return {"total": epochs, "completed": int(rows[-1]["epoch"]) + 1, "description": reached}
-    except (OSError, ValueError, KeyError, IndexError, json.JSONDecodeError):
+    except (OSError, ValueError, KeyError, IndexError, InputError):
         return {}

@@ -38,7 +38,7 @@ def build_report(runs: Sequence[Run], project: str, entity: str, title: str, bas
     blocks = [wr.MarkdownBlock(text=as_markdown(comparison)), wr.TableOfContents()]
     for heading, panels in sections.items():
         blocks += [wr.H2(text=heading), wr.PanelGrid(runsets=[runset], panels=panels)]
-    description = f"{len(runs)} runs, {comparison.num_images} {comparison.split} images, {comparison.protocol}"
+    description = f"{len(runs)} runs, {comparison.num_images} images ({comparison.evaluations}), {comparison.protocol}"
     return wr.Report(project=project, entity=entity, title=title, description=description, blocks=blocks, width="fluid")
 
 

@@ -3,6 +3,7 @@
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -26,7 +27,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # what makes each EXIF orientation upright
-_PNG_GREY_SCALES = {"L;2": 85, "L;4": 17}  # Pillow stretches grey PNGs of 2 and 4 bits to 0..255
 
 
 def read_image(path: str | Path, content: bytes | None = None, remedy: str = _REMEDY) -> np.ndarray:
@@ -68,7 +68,11 @@ def read_mask(path: str | Path, remedy: str = _REMEDY) -> np.ndarray:
     Raises:
         InputError: if the file is missing, empty, truncated, not an image, or in a mode that cannot hold labels.
     """
-    picture, scale = _decode(path, None, remedy)
+    picture, stored = _decode(path, None, remedy)
+    if ";16" in stored.rawmode and picture.mode in ("LA", "RGB", "RGBA"):
+        raise InputError(f"{path}: has 16 bits a channel; save it with 8, or as a grey PNG of 16 without alpha channel")
+    if picture.format == "TIFF" and stored.rawmode.rstrip("R").endswith("I"):
+        raise InputError(f"{path}: is a TIFF in which 0 is white; save it as a PNG, or as a TIFF in which 0 is black")
     if picture.mode in ("RGBA", "LA"):
         if picture.getchannel("A").getextrema()[0] < 255:
             raise InputError(
@@ -76,27 +80,48 @@ def read_mask(path: str | Path, remedy: str = _REMEDY) -> np.ndarray:
             )
         picture = picture.convert(picture.mode[:-1])
     if picture.mode in ("P", "L", "RGB"):
-        raw = np.array(picture)
-        return raw // scale if scale > 1 else raw
+        return stored.values(np.array(picture), 255)
     if picture.mode == "1":
         return np.array(picture).astype(np.uint8)
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        return _sixteen_bits(picture, path, "labels are whole numbers 0 to 65535")
+        return stored.values(_sixteen_bits(picture, path, "labels are whole numbers 0 to 65535"), 65535)
     raise InputError(f"{path}: mode {picture.mode} cannot hold labels; save it as a palette, grey or RGB PNG")
 
 
-def _decode(path: str | Path, content: bytes | None, remedy: str) -> tuple[Image.Image, int]:
-    """The decoded, upright picture, and the factor by which Pillow has stretched its grey values."""
+class _Stored(NamedTuple):
+    """How a file holds its pixels: Pillow's name for it, and the largest value, which it stretches to its own."""
+
+    rawmode: str
+    largest: int | None
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> "_Stored":
+        args = picture.tile[0].args if picture.tile else None
+        rawmode, *more = args if isinstance(args, tuple) and args else (args,)
+        rawmode = rawmode if isinstance(rawmode, str) else ""
+        if picture.format == "PPM" and more:
+            return cls(rawmode, more[0])
+        return cls(rawmode, {"L;2": 3, "L;4": 15}.get(rawmode.rstrip("R")))
+
+    def values(self, pixels: np.ndarray, largest: int) -> np.ndarray:
+        """The values in the file of pixels of 0 to `largest`."""
+        return pixels if self.largest is None else np.rint(pixels * (self.largest / largest)).astype(pixels.dtype)
+
+
+def _decode(path: str | Path, content: bytes | None, remedy: str) -> tuple[Image.Image, _Stored]:
+    """The decoded, upright picture, and how the file holds it."""
     try:
         # An open file, since of a named one Pillow maps the pixels, and takes turned ones of a grey TIFF for upright.
         with Path(path).open("rb") if content is None else BytesIO(content) as file, Image.open(file) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            scale = _PNG_GREY_SCALES.get(picture.tile[0].args, 1) if picture.format == "PNG" and picture.tile else 1
+            stored = _Stored.of(picture)  # which Pillow forgets as it loads
             picture.load()  # decodes all of it: only so is a truncated file noticed
             # Not by `ImageOps.exif_transpose`, which writes the tags anew, too, and fails where another is damaged.
             turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
-            return picture if turn is None else picture.transpose(turn), scale
+            turned = picture if turn is None else picture.transpose(turn)
+            turned.format = picture.format
+            return turned, stored
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; restore it or leave it out") from None
     except IsADirectoryError:

@@ -96,7 +96,7 @@ class ImageFolder(PairedFiles):
 
     def _read_list(self, path: Path) -> np.ndarray:
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         except FileNotFoundError:
             return np.empty(0, np.int64)
         except (OSError, UnicodeDecodeError) as error:
@@ -138,8 +138,10 @@ def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int)
 
 
 def _fractions(splits: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(splits, Mapping) or not all(isinstance(share, int | float) for share in splits.values()):
+        raise InputError(f"data.splits={splits}: give fractions, such as {FRACTIONS}")
     fractions = {split: splits.get(split, 0.0) for split in SPLITS}
-    if set(splits) - set(SPLITS) or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+    if set(splits) - set(SPLITS) or min(fractions.values()) < 0 or not abs(sum(fractions.values()) - 1) <= 1e-6:
         raise InputError(f"data.splits={dict(splits)}: give fractions of train, val and test whose sum is 1")
     return fractions
 

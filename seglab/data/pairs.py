@@ -89,7 +89,7 @@ class PairedFiles(ABC):
         return self._sizes[key]
 
     def fingerprint(self) -> str:
-        """A hexadecimal digest of path, size and time of change of every file, and of the label table."""
+        """A hexadecimal digest of path, size and times of change of every file, and of the label table."""
         if self._fingerprint is None:
             digest = hashlib.blake2b(digest_size=16)
             digest.update(repr(self.table.__reduce__()[1]).encode())
@@ -178,7 +178,8 @@ class PairedFiles(ABC):
             state = os.stat(path)
         except OSError:
             return f"{relative} missing\n"
-        return f"{relative} {state.st_size} {state.st_mtime_ns}\n"
+        # An archive gives its files the same times of writing wherever it is unpacked; when that was says ctime.
+        return f"{relative} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}\n"
 
     def _content(self, path: Path) -> str:
         try:

@@ -10,9 +10,9 @@ from seglab.errors import InputError
 from seglab.lab.bootstrap import left_out_scores, mean_ratio, resampled_scores, widened
 from seglab.lab.comparable import nearest, read_alike
 from seglab.lab.estimation import estimate, paired_estimate, shared_spread
-from seglab.lab.groups import Group, first_of_each_seed
-from seglab.lab.notes import notes_on_figures, notes_on_images, notes_on_runs
-from seglab.lab.runs import Run
+from seglab.lab.groups import Group, common_runs, first_of_each_seed
+from seglab.lab.notes import notes_on_common_runs, notes_on_figures, notes_on_images, notes_on_runs
+from seglab.lab.runs import Run, is_run
 from seglab.lab.significance import Estimate, SharedSpread
 from seglab.lab.verdicts import Difference, judged
 
@@ -59,7 +59,7 @@ class Comparison:
 
     Attributes:
         metric: one of `metric_names`.
-        split: what the runs were scored on.
+        split: evaluation of the runs that name none of their own.
         protocol: how.
         class_names: names of the classes.
         num_images: number of images of the split.
@@ -80,6 +80,12 @@ class Comparison:
     baseline: str
     rows: list[Row]
     notes: list[str]
+
+    @property
+    def evaluations(self) -> str:
+        """Names of the evaluations that the runs were read by: the split, `test-flip` and so on."""
+        runs = [score.run for row in self.rows for score in row.runs]
+        return ", ".join(dict.fromkeys(run.evaluated or self.split for run in runs))
 
 
 def compare(
@@ -105,7 +111,7 @@ def compare(
 
     Raises:
         InputError: The runs cannot be compared: other images, labels, protocol or classes; or there is no such metric
-            or baseline, or no spread to pool.
+            or baseline, or no spread to pool; or a single image has what the metric scores.
     """
     base = find_baseline(groups, baseline)
     notes = notes_on_runs(groups)
@@ -115,6 +121,8 @@ def compare(
     scores = np.array([mean_ratio(run.sum(0)) for run in scored.runs])
     if np.isnan(scores).any():
         raise InputError(f"--metric {metric}: {runs[np.isnan(scores).argmax()].folder} has no such pixel on {split}")
+    if np.any([run[:, 1].any(1) for run in scored.runs], axis=0).sum() < 2:
+        raise InputError(f"--metric {metric}: one image of {split} has such pixels: a comparison needs at least 2")
     resampled = resampled_scores(scored.runs, resamples, seed)
     counted = np.isfinite(resampled).all(1)
     left_out = left_out_scores(scored.runs)
@@ -122,6 +130,7 @@ def compare(
     shared = shared_spread(scores, resampled, columns_of_seeds(groups)) if pool_seeds else None
     if pool_seeds and not shared:
         raise InputError("--pool-seeds: no configuration has two seeds, so how far they lie apart is not known")
+    notes += notes_on_common_runs(groups, base)
     rows = rows_of(groups, base, scores, resampled, left_out, shared)
     return Comparison(
         metric=metric,
@@ -161,8 +170,9 @@ def rows_of(
         return estimate(scores, resampled, left_out, columns, shared)
 
     def difference_to_base(place: int) -> Estimate:
-        if [run.folder for run in groups[place].runs] == [run.folder for run in groups[base].runs]:
-            return paired_estimate(scores, resampled, left_out, columns[place], columns[base])
+        if common := common_runs(groups[place], groups[base]):
+            ones, others = np.array([(columns[place][one], columns[base][other]) for one, other in common]).T
+            return paired_estimate(scores, resampled, left_out, ones, others)
         return estimated(columns[place], columns[base])
 
     differences = judged([difference_to_base(place) for place in range(len(groups)) if place != base])
@@ -211,6 +221,8 @@ def find_baseline(groups: Sequence[Group], baseline: str | None) -> int:
     for place, group in enumerate(groups):
         if baseline == group.label or any(run.place.resolve() == Path(baseline).resolve() for run in group.runs):
             return place
+    if is_run(Path(baseline)):
+        raise InputError(f"--baseline {baseline} has not finished: give one that has")
     labels = [group.label for group in groups]
     raise InputError(
         f"--baseline {baseline} is none of the runs: {nearest(baseline, labels)}give a run's folder, or one of "

@@ -45,7 +45,9 @@ def estimate(
     alone = left_out[:, columns] @ weights
     squares = (alone - alone.mean()) ** 2
     kurtosis = float(np.mean(squares**2) / squares.mean() ** 2) if squares.any() else 3.0
-    return Estimate(value, bias, len(left_out), max(images, 0.0), tuple(seeds), kurtosis, shared=shared)
+    deciding = int((left_out[:, columns] != scores).any(1).sum())
+    seeds, images = tuple(seeds), max(images, 0.0)
+    return Estimate(value, bias, len(left_out), images, seeds, kurtosis, shared=shared, deciding=deciding)
 
 
 def paired_estimate(

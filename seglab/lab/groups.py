@@ -51,12 +51,22 @@ def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
             break
     else:
         labels = [_label(own) or run.name for own, run in zip(values, firsts, strict=True)]
+        labels = [
+            label if labels.count(label) == 1 else f"{label} ({run.name})"
+            for label, run in zip(labels, firsts, strict=True)
+        ]
     return [Group(label, group, own) for label, group, own in zip(labels, groups, values, strict=True)]
 
 
 def first_of_each_seed(runs: Sequence[Run]) -> list[Run]:
     """Returns the runs without those that repeat the seed of an earlier one."""
     return list({run.seed: run for run in reversed(runs)}.values())[::-1]
+
+
+def common_runs(group: Group, base: Group) -> list[tuple[int, int]]:
+    """Returns the places in both groups of the runs that they share, scored in two ways."""
+    places = {run.folder: place for place, run in enumerate(base.runs)}
+    return [(place, places[run.folder]) for place, run in enumerate(group.runs) if run.folder in places]
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
@@ -68,8 +78,6 @@ def _differing(runs: Sequence[Run]) -> list[str]:
     shown: set[tuple[str, ...]] = set()
     for key in dict.fromkeys(key for content in contents for key in content):
         group = key.split(".")[0]
-        if group in columns and key.endswith((".name", "._target_")):
-            continue
         alike: dict[Any, set[str]] = {}
         for run, content in zip(runs, contents, strict=True):
             alike.setdefault(run.choices.get(group) if group in columns else None, set()).add(repr(content.get(key)))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from seglab.errors import InputError
 from seglab.lab.comparable import Scored
-from seglab.lab.groups import Group, first_of_each_seed
+from seglab.lab.groups import Group, common_runs, first_of_each_seed
 from seglab.lab.runs import MANY_IMAGES_OF_A_CLASS
 from seglab.lab.significance import LEVEL, SharedSpread
 
@@ -28,7 +28,9 @@ def notes_on_runs(groups: Sequence[Group]) -> list[str]:
         prints.pop(None, None)
         if len(prints) > 1:
             other, one = list(prints.values())[-2:]
-            raise InputError(f"{one} and {other} have one config and other data (data_fingerprint in summary.json)")
+            raise InputError(
+                f"{one} and {other} have one config and other data (data_fingerprint in summary.json): leave one out"
+            )
         if repeats := [run for run in group.runs if run not in first_of_each_seed(group.runs)]:
             folders = ", ".join(str(run.folder) for run in repeats)
             notes.append(f"{group.label}: left out {folders}, with the config and seed of an earlier run.")
@@ -40,6 +42,19 @@ def notes_on_runs(groups: Sequence[Group]) -> list[str]:
     splits = [run.config.get("data", {}).get("splits") or {} for group in groups for run in group.runs]
     if any(isinstance(names.get("val"), str) and names["val"] == names.get("test") for names in splits):
         notes.append("The test split is the val split (data.splits), by which the best epoch was chosen: it flatters.")
+    return notes
+
+
+def notes_on_common_runs(groups: Sequence[Group], base: int) -> list[str]:
+    """Returns a sentence for each group that shares with the baseline some of its runs but not all."""
+    notes = []
+    for group in groups:
+        common, total = len(common_runs(group, groups[base])), max(len(group.runs), len(groups[base].runs))
+        if 0 < common < total:
+            notes.append(
+                f"{group.label}: its difference to {groups[base].label} is that of the {common} of {total} runs that "
+                "were scored in both ways."
+            )
     return notes
 
 

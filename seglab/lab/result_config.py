@@ -6,13 +6,15 @@ from typing import Any
 
 _NOT_OF_THE_RESULT = ("run_dir", "resume", "sweep", "sweep_name", "search", "logger", "callbacks", "seed")
 _BEST = {"monitor": "val/miou", "mode": "max"}
-_NOT_OF_THE_DATA = ("root", "num_workers", "cache_mb")
+_NOT_OF_THE_DATA = ("root", "num_workers", "cache_mb", "download", "url")
+_NOT_OF_THE_TRAINER = ("log_every_n_steps", "num_sanity_val_steps")
 
 
 def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
     """Returns the part of a resolved config that a result follows from: no seed, folders, workers or loggers.
 
-    Keys that are null do not count, so that a run keeps its place when a later version adds a key that is off.
+    Keys that are null, and nodes of nothing else, do not count, so that a run keeps its place when a later version
+    adds a key that is off.
     """
     config = _without_nulls(config)
     content = {key: value for key, value in config.items() if key not in _NOT_OF_THE_RESULT}
@@ -21,6 +23,8 @@ def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
     for node in (content.get("data", {}), content.get("data", {}).get("source", {})):
         for key in _NOT_OF_THE_DATA:
             node.pop(key, None)
+    for key in _NOT_OF_THE_TRAINER:
+        content.get("trainer", {}).pop(key, None)
     return content
 
 
@@ -50,4 +54,5 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 def _without_nulls(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
-    return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+    kept = {key: _without_nulls(value) for key, value in node.items()}
+    return {key: value for key, value in kept.items() if value not in (None, {})}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from seglab.errors import InputError
 from seglab.lab.bootstrap import BOUNDARY
 
 PLAN = "sweep.json"  # in the folder of sweeps: their jobs in the order in which they were first typed
+_SPLITS = ("train", "val", "test")
 MANY_IMAGES_OF_A_CLASS = 5  # of fewer in a split, its IoU says little
 
 
@@ -114,13 +116,16 @@ class Run:
             with np.load(folder / "confusion.npz", allow_pickle=False) as arrays:
                 return Evaluation(metrics, arrays["names"], arrays["confusion"], arrays.get("boundary"))
         except FileNotFoundError as error:
-            raise InputError(
-                f"{error.filename} is missing: python evaluate.py run={self.folder} split={split} writes it"
-            ) from None
+            raise InputError(f"{error.filename} is missing: {self._remedy(split, 'writes it')}") from None
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(
-                f"{folder} is damaged ({error}): python evaluate.py run={self.folder} split={split} writes it anew"
-            ) from None
+            raise InputError(f"{folder} is damaged ({error}): {self._remedy(split, 'writes it anew')}") from None
+
+    def _remedy(self, split: str, writes: str) -> str:
+        if (self.evaluated or split) in _SPLITS:
+            command = shlex.join(["python", "evaluate.py", f"run={self.folder}", f"split={split}"])
+            return f"{command} {writes}"
+        own = sorted(path.parent.name for path in self.folder.glob("evaluation/*/metrics.json"))
+        return f"evaluate.py {writes} with the options that it is named by; the run has {', '.join(own) or 'none'}"
 
 
 def is_run(folder: Path) -> bool:

@@ -81,6 +81,8 @@ class Estimate:
         kurtosis: of what single images add, 3 if normal; more where few images decide.
         paired: whether it is the difference of the same runs scored in two ways, and has the seeds of one of them.
         shared: what the variances of the seeds are taken from, where it is one spread for all configurations.
+        deciding: how many images change the estimate when left out, for the IoU of a class those that have it; all by
+            default.
     """
 
     value: float
@@ -91,6 +93,7 @@ class Estimate:
     kurtosis: float = 3.0
     paired: bool = False
     shared: SharedSpread | None = None
+    deciding: int | None = None
 
     @cached_property
     def center(self) -> float:
@@ -99,8 +102,8 @@ class Estimate:
 
     @cached_property
     def images_df(self) -> float:
-        """Degrees of freedom of the images' variance: 2 / (its relative error, squared), and N - 1 at most."""
-        return min(2 * self.num_images / max(self.kurtosis - 1, 1e-9), self.num_images - 1)
+        """Degrees of freedom of the images' variance: 2 / (its relative error, squared), and `deciding` - 1 at most."""
+        return min(2 * self.num_images / max(self.kurtosis - 1, 1e-9), max((self.deciding or self.num_images) - 1, 1))
 
     @cached_property
     def seed_variance(self) -> float:
@@ -174,7 +177,8 @@ class Estimate:
             SeedVariance(max(part.total - part.mixed, 0) + part.mixed * factor, part.mixed * factor, part.count)
             for part in self.seeds
         )
-        return replace(self, num_images=count, images=self.images * factor, seeds=tuple(seeds))
+        deciding = self.deciding and round(self.deciding / factor)
+        return replace(self, num_images=count, deciding=deciding, images=self.images * factor, seeds=tuple(seeds))
 
     def seeds_needed(self, level: float = LEVEL) -> int | None:
         """Returns how many seeds of each configuration would show this difference in 80 % of repetitions.

@@ -15,7 +15,7 @@ INTERVAL, RANGE, P_VALUE = "95 % interval", "range", "p (Holm)"
 def heading(comparison: Comparison) -> str:
     """Returns in a line what was compared on what."""
     return (
-        f"{comparison.metric} in %, {comparison.split}: {comparison.num_images} images, "
+        f"{comparison.metric} in %, {comparison.evaluations}: {comparison.num_images} images, "
         f"{len(comparison.class_names)} classes, protocol {comparison.protocol}; "
         f"95 % intervals by {comparison.resamples} resamples; differences to {comparison.baseline}, in points"
     )
@@ -115,7 +115,17 @@ def as_json(comparison: Comparison) -> str:
         }
         for row in comparison.rows
     ]
-    about = ("metric", "split", "protocol", "class_names", "num_images", "resamples", "baseline", "notes")
+    about = (
+        "metric",
+        "split",
+        "evaluations",
+        "protocol",
+        "class_names",
+        "num_images",
+        "resamples",
+        "baseline",
+        "notes",
+    )
     made = {key: getattr(comparison, key) for key in about}
     made["shared"] = comparison.shared and comparison.shared._asdict()
     return json.dumps(made | {"rows": rows}, indent=2) + "\n"
