@@ -93,12 +93,27 @@ def build_model(
     encoder = instantiate(cfg.model.encoder, _convert_="all", **no_weights)
     mean = getattr(encoder, "mean", None) or mean or [0.0] * 3
     std = getattr(encoder, "std", None) or std or [1.0] * 3
-    auxiliary = dict(cfg.model.get("auxiliary_weights") or {})
     try:
         decoder = instantiate(cfg.model.decoder, _convert_="all")(channels=encoder.channels, strides=encoder.strides)
+        auxiliary = auxiliary_weights(cfg)
         return Segmenter(encoder, decoder, cfg.data.num_classes, cfg.model.dropout, mean, std, auxiliary)
     except ValueError as error:
         raise InputError(f"model={cfg.model.name}: {error}") from None
+
+
+def auxiliary_weights(cfg: DictConfig) -> dict[int, float]:
+    """Returns the loss weights of auxiliary heads by the stride of their features.
+
+    Raises:
+        InputError: They are no numbers by stride.
+    """
+    weights = cfg.model.get("auxiliary_weights") or {}
+    try:
+        return {int(stride): float(weight) for stride, weight in weights.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            f"model.auxiliary_weights={weights}: give weights by stride, such as 'model.auxiliary_weights={{16: 0.4}}'"
+        ) from None
 
 
 def class_weights(cfg: DictConfig, datamodule: "SegmentationDataModule") -> list[float] | None:

@@ -9,10 +9,12 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.command_line import is_number
 from seglab.cli.hardware import num_processes
-from seglab.cli.run_folder import last_checkpoint, load_config, read_summary
+from seglab.cli.run_folder import load_config, read_last_checkpoint, read_summary
 from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
+from seglab.lab.runs import read_run
 
 _FREE_TO_RESUME = (  # keys that a run may go on with other values of
     *("max_images.", "trainer.max_epochs.", "callbacks.early_stopping."),
@@ -25,7 +27,7 @@ LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_sec
 def check_config(cfg: DictConfig) -> None:
     """Refuses a training, validation or test that is switched off, and a folder of another run.
 
-    With these goes what `check_callbacks`, `check_epochs`, `check_steps`, `check_encoder` and `check_resumed` refuse.
+    With these goes what `check_callbacks`, `check_steps`, `check_encoder` and `check_resumed` refuse.
 
     Raises:
         InputError: The first of these.
@@ -53,8 +55,6 @@ def check_config(cfg: DictConfig) -> None:
         value = cfg.trainer[key]
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
             raise InputError(f"trainer.{key}={value}: give a whole number of at least 1")
-    if cfg.max_images is None:
-        check_epochs(cfg, "trainer.max_epochs")
     check_steps(cfg)
     check_encoder(cfg)
     if cfg.resume is not None:
@@ -98,24 +98,6 @@ def check_callbacks(cfg: DictConfig) -> None:
             )
 
 
-def check_epochs(cfg: DictConfig, key: str) -> None:
-    """Refuses a run that ends before its first validation.
-
-    Args:
-        cfg: The composed config.
-        key: What says how many epochs there are.
-
-    Raises:
-        InputError: It does.
-    """
-    epochs, every = cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
-    if epochs < every:
-        given = cfg.max_images if key == "max_images" else epochs
-        raise InputError(
-            f"trainer.check_val_every_n_epoch={every}, but {key}={given} makes {epochs} epochs: none would be validated"
-        )
-
-
 def check_shares(cfg: DictConfig, **loaders: Sized) -> None:
     """Refuses a share of a loader's batches that makes less than one.
 
@@ -144,9 +126,9 @@ def check_resumed(cfg: DictConfig) -> None:
 
     Raises:
         InputError: Naming the keys that differ, or what the checkpoints are of; or no checkpoint can be read, or the
-            dataset has changed.
+            dataset has changed; or as `check_position`.
     """
-    last_checkpoint(Path(cfg.resume))
+    _, checkpoint = read_last_checkpoint(Path(cfg.resume))
     before = load_config(Path(cfg.resume))
     if network_of(before) != network_of(cfg):
         raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
@@ -161,14 +143,35 @@ def check_resumed(cfg: DictConfig) -> None:
         said = ", ".join(f"{key}={given.get(key)} (was {own.get(key)})" for key in keys[:5])
         said += " ..." if len(keys) > 5 else ""
         raise InputError(f"resume={cfg.resume}: {said} cannot change within a run: leave it out, or start a new run")
+    check_position(cfg, checkpoint)
     data = instantiate(cfg.data.source, _convert_="all").content_digest()
     if read_summary(Path(cfg.resume)).get("data_fingerprint", data) != data:
         raise InputError(f"resume={cfg.resume}: the dataset has changed since the run began: start a new run")
 
 
-def is_number(value: Any) -> bool:
-    """Returns whether a key's value is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def check_position(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
+    """Refuses to go on to an earlier end, and inside an epoch with another number of processes, which share its images.
+
+    Raises:
+        InputError: One of these.
+    """
+    epoch = checkpoint["epoch"] + 1  # the one that has ended, or was cut
+    if cfg.max_images is None and cfg.trainer.max_epochs < epoch:
+        raise InputError(
+            f"resume={cfg.resume}: epoch {epoch} has begun already: give trainer.max_epochs={epoch} or more"
+        )
+    if cfg.max_images is not None and epoch > 1:
+        seen = {row["epoch"] + 2: row["images_seen"] for row in read_run(Path(cfg.resume)).history}
+        if seen[epoch] >= cfg.max_images:
+            least = int(seen[epoch]) + 1
+            raise InputError(f"resume={cfg.resume}: epoch {epoch} has begun already: give max_images={least} or more")
+    inside = not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+    processes = checkpoint.get("num_processes")
+    if inside and processes and processes != num_processes(cfg):
+        raise InputError(
+            f"resume={cfg.resume}: it was cut inside an epoch whose images {processes} processes share: go on with as "
+            "many to its end (trainer.max_epochs), and then with others"
+        )
 
 
 def check_steps(cfg: DictConfig) -> None:
@@ -183,12 +186,17 @@ def check_steps(cfg: DictConfig) -> None:
 
 
 def check_encoder(cfg: DictConfig) -> None:
-    """Refuses a backbone that timm does not know, and weights that are not there.
+    """Refuses a backbone that timm does not know, weights that are not there, and fine-tuning of no backbone.
 
     Raises:
         InputError: The first of these.
     """
     encoder = cfg.model.encoder
+    if "fine_tuning" in cfg.model and "_target_" not in cfg.model.fine_tuning:
+        raise InputError(
+            f"model.fine_tuning: model={cfg.model.name} has no backbone to tune; leave it out, or take a network with "
+            "one, such as model=unet_mobilenetv2"
+        )
     if encoder.get("_target_") == "seglab.models.TimmEncoder":
         from seglab.models.timm_encoder import HUB, refuse_unknown_name
 

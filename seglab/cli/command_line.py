@@ -50,6 +50,11 @@ def positive(word: str) -> int:
     return int(word)
 
 
+def is_number(value: Any) -> bool:
+    """Returns whether a key's value is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def parse_values(values: Mapping[str, Any]) -> "dict[str, Override]":
     """Returns what a config lists for each key, parsed as on the command line."""
     from hydra.core.override_parser.overrides_parser import OverridesParser

@@ -7,12 +7,13 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, ListConfig, open_dict
 
-from seglab.cli.checks import check_shares, is_number
-from seglab.cli.command_line import quoted
+from seglab.cli.checks import check_shares
+from seglab.cli.command_line import is_number, quoted
 from seglab.cli.evaluation_folder import inference_settings, name_of_folder, settings_name, several
+from seglab.cli.leakage import refuse_training_images
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, told_in_a_line
-from seglab.cli.network_options import LARGEST_SCALE
+from seglab.cli.network_options import check_scales
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, read_summary
 from seglab.cli.score_table import print_scores
@@ -52,7 +53,8 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         What metrics.json holds, and the folder that was written.
 
     Raises:
-        InputError: No run folder, checkpoint, split or dataset of the same classes, or an option out of range.
+        InputError: No run folder, checkpoint, split or dataset of the same classes, an option out of range, or one of
+            several runs was trained on images of the split.
     """
     check_options(cfg)
     runs = [Path(run) for run in several(cfg.run)]
@@ -73,6 +75,8 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         task.temperature = resolve_temperature(cfg.temperature, runs, cfg, protocol)
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
+    if len(runs) > 1 and cfg.data.root is None:
+        refuse_training_images(runs, datamodule.source, cfg.split)
     if fits and cfg.data.root:
         refuse_other_data(datamodule.source, runs[0])
     check_shares(cfg, test=datamodule.eval_dataloader(cfg.split))
@@ -107,10 +111,8 @@ def check_options(cfg: DictConfig) -> None:
     for key in ("flip", "overlays"):
         if not isinstance(cfg[key], bool):
             raise InputError(f"{key}={cfg[key]}: give true or false")
-    scales = cfg.scales if isinstance(cfg.scales, ListConfig) else [cfg.scales]
-    if not scales or not all(is_number(scale) and 0 < scale <= LARGEST_SCALE for scale in scales):
-        raise InputError(f"scales={cfg.scales}: give factors above 0 and up to {LARGEST_SCALE}, such as [0.75,1,1.25]")
-    cfg.scales = scales
+    cfg.scales = cfg.scales if isinstance(cfg.scales, ListConfig) else [cfg.scales]
+    check_scales(cfg.scales)
     if cfg.window is not None and (not isinstance(cfg.window, int) or isinstance(cfg.window, bool)):
         raise InputError(f"window={cfg.window}: give the side of a window in pixels, or null for whole images")
     if cfg.temperature == FIT and cfg.split != "val":

@@ -38,7 +38,7 @@ def settings_name(settings: dict[str, Any]) -> Iterator[str]:
     for key, value in settings.items():
         match key:
             case "checkpoint":
-                yield from (Path(checkpoint).stem for checkpoint in value)
+                yield from (each if each in ("best", "last") else _name_of_file(Path(each)) for each in value)
             case "runs":
                 yield f"mean-of-{len(value)}-{_digits(*sorted(value))}"
             case "flip":
@@ -55,6 +55,10 @@ def name_of_folder(folder: Path, splits: Any = None) -> str:
     """Returns a dataset's folder's name with some digits of where it is, and of its splits where they are given."""
     words = [str(folder.resolve()), *([] if splits is None else [str(splits)])]
     return f"{folder.resolve().name}-{_digits(*words)}"
+
+
+def _name_of_file(path: Path) -> str:
+    return f"{path.stem}-{_digits(str(path.resolve()))}"
 
 
 def _digits(*texts: str) -> str:

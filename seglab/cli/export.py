@@ -79,7 +79,7 @@ def export(arguments: Namespace) -> int:
     cfg = load_config(arguments.run)
     model = load_model(arguments.run, cfg, arguments.checkpoint).eval()
     source, photographs = photographs_to_check(cfg, arguments.check)
-    metadata = describe(arguments.run, cfg, model)
+    metadata = describe(arguments.run, cfg, model, arguments.checkpoint)
     console = Console(stderr=True)
     with console.status(f"Writing {arguments.out}"):
         write(arguments, model, metadata)
@@ -125,8 +125,8 @@ def refuse_bad_file(path: Path) -> None:
         raise InputError(f"{path.suffix} needs {', '.join(missing)}: pip install -c requirements.lock -e '.[export]'")
 
 
-def describe(run: Path, cfg: DictConfig, model: "Segmenter") -> dict[str, Any]:
-    """Returns what the file says of itself: plain values."""
+def describe(run: Path, cfg: DictConfig, model: "Segmenter", checkpoint: str) -> dict[str, Any]:
+    """Returns what the file says of itself: plain values; the test's score where it is that of this checkpoint."""
     from seglab.cli.run_folder import read_summary
     from seglab.task.pictures import palette
 
@@ -141,7 +141,9 @@ def describe(run: Path, cfg: DictConfig, model: "Segmenter") -> dict[str, Any]:
         "model": cfg.model.name,
         "data": cfg.data.name,
         "run": run.resolve().name,
-        **{key: summary.get(key) for key in ("test_miou", "config_hash", "git_commit")},
+        "checkpoint": checkpoint,
+        "test_miou": summary.get("test_miou") if checkpoint == "best" else None,
+        **{key: summary.get(key) for key in ("config_hash", "git_commit")},
         "seglab": __version__,
     }
 

@@ -28,7 +28,7 @@ def resolve_precision(precision: str | int, accelerator: str) -> str | int:
             "16-mixed or 32-true"
         )
     if precision != "auto":
-        return precision
+        return {"bf16": "bf16-mixed", "16": "16-mixed", "32": "32-true", "64": "64-true"}.get(str(precision), precision)
     if uses_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     cpu = torch.cpu.get_capabilities() if accelerator in ("auto", "cpu") else {}

@@ -13,6 +13,7 @@ from torch import nn
 from seglab.cli.build import build_model
 from seglab.cli.evaluation_folder import several
 from seglab.cli.hardware import resolve_precision
+from seglab.cli.network_options import check_scales
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, load_checkpoint, load_config
 from seglab.cli.temperature import resolve_temperature
@@ -44,7 +45,13 @@ class Network:
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray, with_probabilities: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns preds uint8 (h, w) of an image uint8 (h, w, 3), and where asked for float16 (num_classes, h, w)."""
+        """Returns preds uint8 (h, w) of an image uint8 (h, w, 3), and where asked for float16 (num_classes, h, w).
+
+        Raises:
+            InputError: It is no such image.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(f"an image of {image.dtype} {image.shape}: give RGB as uint8 (height, width, 3), 0 to 255")
         size = image.shape[:2]
         resized = torch.from_numpy(resize_image(image, self.resize).transpose(2, 0, 1))
         preds, probabilities = np.empty(size, np.uint8), None
@@ -86,7 +93,8 @@ def load_network(runs: Sequence[Path], options: Namespace, temperature: str | fl
     try:
         inference = inference.to(device).eval()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(str(error).splitlines()[0]) from None
+        said = str(error).splitlines()[0]
+        raise InputError(f"device={device} cannot be used ({said}): give auto, cpu, or a GPU such as cuda:0") from None
     data = configs[0].data
     divisor = resolve_temperature(temperature, runs, options)
     return Network(inference, list(data.class_names), data.resize, precision == "bf16-mixed", divisor)
@@ -103,6 +111,7 @@ def load_inference(runs: Sequence[Path], configs: Sequence[DictConfig], options:
     Raises:
         InputError: A checkpoint cannot be read, the runs have other classes or sizes, or an option is out of range.
     """
+    check_scales(options.scales)
     for run, config in zip(runs[1:], configs[1:], strict=True):
         for key in ("class_names", "resize"):
             if config.data[key] != configs[0].data[key]:

@@ -1,8 +1,10 @@
 """The options of every command that predicts photographs: checkpoint, test-time augmentation, windows, device."""
 
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 
-from seglab.cli.command_line import CommandParser
+from seglab.cli.command_line import CommandParser, is_number
+from seglab.errors import InputError
 
 WINDOW = 1024
 LARGEST_SCALE = 8
@@ -18,6 +20,17 @@ def add_network_options(parser: CommandParser) -> None:
                         f"windows of this side, which bounds the memory ({WINDOW}); 0: always whole")  # fmt: skip
     parser.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows (0.5)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 ...")
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Refuses what no photograph is resized by.
+
+    Raises:
+        InputError: One is no factor, or there is none.
+    """
+    is_list = isinstance(scales, Sequence) and not isinstance(scales, str)
+    if not is_list or not scales or not all(is_number(scale) and 0 < scale <= LARGEST_SCALE for scale in scales):
+        raise InputError(f"scales={scales}: give factors above 0 and up to {LARGEST_SCALE}, such as [0.75,1,1.25]")
 
 
 def factors(word: str) -> tuple[float, ...]:

@@ -78,15 +78,22 @@ def last_checkpoint(run: Path) -> Path:
     Raises:
         InputError: Neither can be read.
     """
+    return read_last_checkpoint(run)[0]
+
+
+def read_last_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
+    """Returns the `last_checkpoint` and its content.
+
+    Raises:
+        InputError: As `last_checkpoint`.
+    """
     paths = _checkpoints_to_go_on_from(run)
     for path in paths[:-1]:
         try:
-            load_checkpoint(path)
+            return path, load_checkpoint(path)
         except InputError:
             continue
-        return path
-    load_checkpoint(paths[-1])
-    return paths[-1]
+    return paths[-1], load_checkpoint(paths[-1])
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

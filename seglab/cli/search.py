@@ -46,7 +46,7 @@ def run_worker(cfg: DictConfig) -> None:
                 return
             run, drawn = trial_folder(folder, trial.number), [suggest(trial, *key) for key in space.items()]
             with slot(folder) as environment:
-                _run_trial(study, trial, _command(base, drawn, run), run, cfg.sweep.timeout, environment)
+                _run_trial(study, trial, trial_command(base, drawn, run), run, cfg.sweep.timeout, environment)
 
 
 def base_words(words: Sequence[str]) -> list[str]:
@@ -172,7 +172,7 @@ def _cut_trial(study: Any, folder: Path, held: ExitStack) -> Any:
     return None
 
 
-def _command(base: Sequence[str], drawn: Sequence[str], run: Path) -> list[str]:
+def trial_command(base: Sequence[str], drawn: Sequence[str], run: Path) -> list[str]:
     """Returns the words that start a trial or go on with it; what another trial left in its folder is put aside."""
     if has_checkpoint(run):
         if set(drawn) <= set(read_summary(run)["overrides"]):

@@ -56,9 +56,9 @@ class SweepProgress:
                 self._bars.update(bars[run], **_position(run))
             for run in bars.keys() - running:
                 self._bars.update(bars[run], visible=False)
-            self._bars.update(sweep, completed=sum(run not in running and self._has_ended(run) for run in self.runs))
+            self._bars.update(sweep, completed=sum(run not in running and self.has_ended(run) for run in self.runs))
 
-    def _has_ended(self, run: Path) -> bool:
+    def has_ended(self, run: Path) -> bool:
         """Returns whether a run that is not running has been, be it between two looks."""
         with suppress(InputError):
             summary = read_summary(run)

@@ -37,8 +37,8 @@ def resolve_temperature(
         return 1.0
     if value != FITTED:
         try:
-            temperature = float(value)
-        except ValueError:
+            temperature = 0.0 if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
             temperature = 0.0
         if not 0 < temperature < float("inf"):
             raise InputError(f"temperature={value}: give a number above 0, or {FITTED}")

@@ -166,7 +166,7 @@ def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":
         InputError: A file is at fault, or nothing of a split would be seen.
     """
     from seglab.cli.build import build_datamodule
-    from seglab.cli.checks import check_epochs, check_shares
+    from seglab.cli.checks import check_shares
 
     datamodule = build_datamodule(cfg)
     datamodule.setup("fit")
@@ -174,7 +174,6 @@ def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":
     check_shares(cfg, train=datamodule.train_dataloader(), **evaluated)
     if cfg.max_images is not None:
         cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
-        check_epochs(cfg, "max_images")
     if IS_FIRST_PROCESS:
         fingerprint = datamodule.source.content_digest()
         write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})

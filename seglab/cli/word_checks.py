@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.checks import is_number
+from seglab.cli.command_line import is_number
 from seglab.cli.mistakes import CONF
 from seglab.cli.run_folder import resolved
 from seglab.errors import InputError

@@ -25,7 +25,7 @@ def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
             node.pop(key, None)
     for key in _NOT_OF_THE_TRAINER:
         content.get("trainer", {}).pop(key, None)
-    return content
+    return _without_nulls(content)
 
 
 def _callbacks_of_result(callbacks: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from seglab.task.calibration import TemperatureFit
 from seglab.task.checkpoint_io import AtomicCheckpointIO, RunCheckpoint, WithinEpochCheckpoint
+from seglab.task.early_stopping import EarlyStopping
 from seglab.task.evaluation import EvaluationWriter
 from seglab.task.fine_tuning import FineTuning
 from seglab.task.losses import (
@@ -26,6 +27,7 @@ __all__ = [
     "BoundaryCrossEntropy",
     "CrossEntropy",
     "Dice",
+    "EarlyStopping",
     "EvaluationWriter",
     "ExponentialMovingAverage",
     "FineTuning",

@@ -24,7 +24,7 @@ class FineTuning:
         decay_norms: Whether weight decay falls on norms and biases too, all over the network.
 
     Raises:
-        ValueError: If `frozen_epochs` is negative, or a factor is not above 0 or `layer_decay` above 1.
+        ValueError: If `frozen_epochs` is no number of epochs, or a factor is not above 0 or `layer_decay` above 1.
     """
 
     frozen_epochs: int = 0
@@ -33,8 +33,8 @@ class FineTuning:
     decay_norms: bool = True
 
     def __post_init__(self) -> None:
-        if self.frozen_epochs < 0:
-            raise ValueError(f"frozen_epochs={self.frozen_epochs}: give 0 epochs or more")
+        if not isinstance(self.frozen_epochs, int) or self.frozen_epochs < 0:
+            raise ValueError(f"frozen_epochs={self.frozen_epochs}: give a whole number of epochs, 0 or more")
         if not 0 < self.lr_factor < math.inf:
             raise ValueError(f"lr_factor={self.lr_factor}: give a factor above 0, or freeze with frozen_epochs")
         if not 0 < self.layer_decay <= 1:

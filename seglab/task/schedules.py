@@ -30,17 +30,22 @@ class WarmupLR(LRScheduler):
             raise InputError(f"scheduler.end_factor={end_factor}: give a share of optimizer.lr, from 0 to 1")
         self.warmup, self.end_factor = warmup, end_factor
         self.total_steps: int | None = None
+        self.epoch_steps: float | None = None
         super().__init__(optimizer)
 
-    def begin(self, total_steps: float) -> None:
+    def begin(self, total_steps: float, epochs: int) -> None:
         """Sets the learning rates of the next step, in a run of so many steps; a resumed run may have another number.
+
+        Where its epochs have another number of steps, since more or fewer processes share them, it goes on at the same
+        part of an epoch.
 
         Raises:
             InputError: The run has no end.
         """
         if math.isinf(total_steps):
             raise InputError("trainer.max_epochs=-1: a schedule with a warm-up needs an end; give a number of epochs")
-        self.total_steps = int(total_steps)
+        self.total_steps, before, self.epoch_steps = int(total_steps), self.epoch_steps, total_steps / epochs
+        self.last_epoch = round(self.last_epoch * self.epoch_steps / (before or self.epoch_steps))
         self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr

@@ -100,16 +100,18 @@ class SegmentationTask(pl.LightningModule):
             scheduler.step()
 
     def on_train_start(self) -> None:
-        """Freezes what the epoch freezes, which has no start where a run goes on inside it, and begins the schedule."""
-        self.fine_tuning.freeze(self.model, self.current_epoch)
+        """Begins an epoch that has no start, where a run goes on inside it, and the schedule."""
+        self.on_train_epoch_start()
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, WarmupLR):
             # Asked before now, the trainer would start to read before a resumed run knows where it stands.
-            scheduler.begin(self.trainer.estimated_stepping_batches)
+            scheduler.begin(self.trainer.estimated_stepping_batches, self.trainer.max_epochs)
 
     def on_train_epoch_start(self) -> None:
-        """Freezes what the epoch freezes."""
+        """Freezes what the epoch freezes; the last one is validated, whatever the epochs between validations."""
         self.fine_tuning.freeze(self.model, self.current_epoch)
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.check_val_every_n_epoch = 1
 
     def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Logs the learning rate of the epoch's last batch, which a run that goes on inside the epoch has, too."""
@@ -145,6 +147,9 @@ class SegmentationTask(pl.LightningModule):
         """Refuses to replace the last good checkpoint by a diverged network; the sums become those of all processes."""
         if self.train_loss.update_called:
             self._refuse_divergence("train/loss", self.train_loss.compute())
+        weights = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
+        self._refuse_divergence("the sum of all weights", weights.sum())
+        checkpoint["num_processes"] = self.trainer.world_size
         for name, metric in self._sums_of_training():
             with metric.sync_context():
                 sums = {f"{name}.{key}": value.clone() for key, value in metric.metric_state.items()}
@@ -184,7 +189,11 @@ class SegmentationTask(pl.LightningModule):
             self.val_jaccard.update(logits.argmax(0), mask)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs loss, mIoU and the IoU of each class over the whole split; refuses a network that has diverged."""
+        """Logs mIoU and the IoU of each class over the whole split, and the images' mean loss by their scored pixels.
+
+        Raises:
+            InputError: The network has diverged.
+        """
         loss, confusion = self.val_loss.compute(), gathered_confusion(self.val_jaccard)
         self._validated = not self.trainer.sanity_checking
         if self._validated and self.trainer.state.fn == "fit" and confusion.any():  # without a label there is no loss

@@ -137,7 +137,7 @@ class StochasticWeightAveraging(WeightAveraging):
     """Averages the weights at the end of each epoch, all alike, from a share of the run on.
 
     SWA (Izmailov et al. 2018, arXiv:1803.05407). The running statistics of every BatchNorm are those of the averaged
-    weights, measured anew in each epoch by a pass over its training images.
+    weights, measured anew in each epoch by a pass over training samples, drawn as those of the next epoch are.
 
     Args:
         start: Share of the run's epochs after which the weights count.
@@ -178,13 +178,16 @@ class StochasticWeightAveraging(WeightAveraging):
         As `torch.optim.swa_utils.update_bn`, which resets the frozen ones, too. What is drawn here, by dropout for
         instance, is drawn apart: the training goes on as without it.
         """
-        loader = trainer.datamodule.train_dataloader()
-        batches = map(trainer.strategy.batch_to_device, itertools.islice(loader, trainer.num_training_batches))
         model, trained = task.model, task.model.training
         model.train()
         task.fine_tuning.freeze(model, trainer.current_epoch)
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         norms = [module for module in norms if module.track_running_stats and module.training]
+        if not norms:
+            model.train(trained)
+            return
+        loader = trainer.datamodule.train_dataloader()
+        batches = map(trainer.strategy.batch_to_device, itertools.islice(loader, trainer.num_training_batches))
         momenta = [module.momentum for module in norms]
         for module in norms:
             module.reset_running_stats()

@@ -126,6 +126,8 @@ def test_weights_list_of_the_wrong_length(refused):
         (["callbacks.best.monitor=val/loss", "callbacks.best.mode=min"], "callbacks.best.monitor=val/loss (was "),
         (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2 (was 1) cannot change"),
         (["data.source.train=5"], "data.source.train=5 (was "),
+        (["trainer.max_epochs=1"], "epoch 2 has begun already: give trainer.max_epochs=2 or more"),
+        (["max_images=8"], "epoch 2 has begun already: give max_images=9 or more"),
     ],
 )
 def test_resuming_by_another_config(refused, trained, words, said):
@@ -172,8 +174,9 @@ def test_resuming_on_other_data(refused, trained, tmp_path):
         (["max_images=40", "trainer.limit_train_batches=1"], "max_images counts whole epochs, trainer.limit_train_"),
         (["data.cache_mb=null"], "data.cache_mb=None: give 0 or more MiB"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 leaves nothing to train on"),
-        (["trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"], "trainer.max_epochs=2 makes 2 epochs: none"),
-        (["max_images=4", "trainer.check_val_every_n_epoch=4"], "max_images=4 makes 1 epochs: none"),
+        (["model.auxiliary_weights=0.4"], "model.auxiliary_weights=0.4: give weights by stride, such as 'model.aux"),
+        (["model.auxiliary_weights={16: a}"], "model.auxiliary_weights={16: 'a'}: give weights by stride, such as"),
+        (["+model.fine_tuning.frozen_epochs=3"], "model=unet6 has no backbone to tune; leave it out, or take a"),
     ],
 )
 def test_what_would_fail_or_mislead_later_is_refused(refused, words, said, tmp_path):

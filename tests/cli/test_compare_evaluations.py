@@ -76,3 +76,30 @@ def test_a_page_shows_both(call, runs, tmp_path):
     assert status == 0, err
     page = out.read_text()
     assert "evaluation=test-flip" in page and "evaluation=test<" in page
+
+
+def test_what_was_scored_in_one_way_alone_is_left_out_of_the_difference_and_named(call, runs):
+    status, out, err = call("compare", *runs, *flipped(runs)[:2], "--json", "-")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    better = next(row for row in found["rows"] if row["difference"])
+    base = next(row for row in found["rows"] if not row["difference"])
+    gains = [one["score"] - other["score"] for one, other in zip(better["runs"], base["runs"], strict=False)]
+    assert len(gains) == 2 and better["difference"]["estimate"] == pytest.approx(sum(gains) / 2)
+    assert any("its difference to evaluation=test is that of the 2 of 3 runs" in note for note in found["notes"])
+
+
+def test_the_heading_names_the_evaluations(call, runs):
+    status, out, _ = call("compare", *flipped(runs))
+    assert status == 0 and out.startswith("miou in %, test-flip: 40 images")
+    status, out, _ = call("compare", runs[0], flipped(runs)[0])
+    assert status == 0 and out.startswith("miou in %, test-flip, test: 40 images")
+
+
+def test_a_missing_evaluation_is_told_by_what_writes_it(call, runs):
+    status, _, err = call("compare", *runs, "--split", "val")
+    assert status == 2 and f"python evaluate.py run={runs[0]} split=val writes it" in err
+    status, _, err = call("compare", *runs, "--split", "test-flop")
+    assert (
+        status == 2 and "evaluate.py writes it with the options that it is named by; the run has test, test-fl" in err
+    )

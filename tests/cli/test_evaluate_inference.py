@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from seglab.cli.evaluate import build_scored_task, quoted_runs
+from seglab.cli.evaluation_folder import settings_name
 
 
 def changed_weights(state, seed=0):
@@ -71,6 +72,11 @@ def test_checkpoints_of_one_run_have_a_mean(call, runs):
     assert out.splitlines()[-1] == str(runs[1] / "evaluation" / "test-best-last")
 
 
+def test_checkpoints_elsewhere_have_folders_of_their_own():
+    names = [[*settings_name({"checkpoint": [f"/{folder}/best.ckpt"]})] for folder in "ab"]
+    assert names[0] != names[1] and all(name.startswith("best-") for [name] in names)
+
+
 def test_the_loss_has_the_weights_of_training(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
@@ -117,3 +123,20 @@ def test_folders_with_an_equals_sign_need_no_quotes():
     assert quoted_runs("run=runs/seed=0") == 'run="runs/seed=0"'
     assert quoted_runs("run=[runs/a, runs/seed=0]") == 'run=[runs/a,"runs/seed=0"]'
     assert [quoted_runs(word) for word in ("run=['a,b']", "split=val")] == ["run=['a,b']", "split=val"]
+
+
+def test_a_mean_is_not_scored_on_what_one_of_its_runs_has_learned(call, folder, tmp_path):
+    words = ["data=folder", f"data.root={folder}", "data.classes=[a,b,c]", "data.crop_size=32", "logger=csv"]
+    words += ["model=unet4", "model.width=0.02", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    words += ["data.splits={train: 0.5, val: 0.25, test: 0.25}"]
+    runs = [tmp_path / f"split{seed}" for seed in (0, 1)]
+    for seed, run in enumerate(runs):
+        status, _, err = call("train", *words, f"data.split_seed={seed}", f"hydra.run.dir={run}")
+        assert status == 0, err
+    status, out, err = call("evaluate", f"run=[{runs[0]},{runs[1]}]")
+    assert (status, out) == (2, "") and f"{runs[1]} was trained on " in err and "leave it out" in err
+    status, _, err = call("evaluate", f"run=[{runs[0]},{runs[1]}]", f"data.root={folder}")  # by the user's own choice
+    assert status == 0, err
+    shutil.rmtree(folder)
+    status, _, err = call("evaluate", f"run=[{runs[0]},{runs[1]}]")
+    assert status == 2 and "no such folder" in err

@@ -17,10 +17,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from seglab.cli.build import build_model
-from seglab.cli.export import export, parser
+from seglab.cli.export import describe, export, parser
 from seglab.cli.exported import open_exported, trace, write_onnx
 from seglab.cli.mistakes import CONF
+from seglab.cli.network import load_model
 from seglab.cli.resolvers import register_resolvers
+from seglab.cli.run_folder import load_config
 from seglab.models.exportable import Exportable
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "export.md"
@@ -77,6 +79,13 @@ def test_the_metadata_is_read_by_onnx_alone(model, resized_run):
         "logits": maps,
         "probabilities": maps,
     }
+
+
+def test_a_checkpoint_has_no_other_ones_score(trained):
+    cfg = load_config(trained)
+    about = {name: describe(trained, cfg, load_model(trained, cfg, name), name) for name in ("best", "last")}
+    assert about["best"]["test_miou"] is not None and about["last"]["test_miou"] is None
+    assert [each["checkpoint"] for each in about.values()] == ["best", "last"]
 
 
 def test_what_was_compared_stands_beside_the_file(model):

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from seglab.cli.checks import check_shares
-from seglab.cli.hardware import num_processes
+from seglab.cli.hardware import num_processes, resolve_precision
 from seglab.errors import InputError
 
 
@@ -15,6 +15,14 @@ from seglab.errors import InputError
 def test_processes_are_counted_whatever_names_the_devices(devices, nodes, expected):
     trainer = {"devices": devices, "num_nodes": nodes, "accelerator": "cpu"}
     assert num_processes(OmegaConf.create({"trainer": trainer})) == expected
+
+
+def test_a_precision_has_one_name():
+    assert [resolve_precision(name, "cpu") for name in ("bf16", 32, "16-mixed")] == [
+        "bf16-mixed",
+        "32-true",
+        "16-mixed",
+    ]
 
 
 @pytest.mark.parametrize(("devices", "refused"), [(1, False), (2, True)])

@@ -193,6 +193,13 @@ def test_a_network_is_loaded_in_python(call, trained, photographs, tmp_path):
     for runs, said in (([tmp_path], "is not a run folder"), ([], "names no run")):
         with pytest.raises(InputError, match=said):
             seglab.load(*runs)
+    wrong = {"scales": 1.25, "temperature": True, "device": "cuda:7"}
+    for key, said in {"scales": "give factors", "temperature": "give a number", "device": "cannot be used"}.items():
+        with pytest.raises(InputError, match=rf"{key}=.*{said}"):
+            seglab.load(trained, **{key: wrong[key]})
+    for image in (np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)):
+        with pytest.raises(InputError, match="give RGB as uint8"):
+            network.predict(image)
 
 
 def test_what_it_has_written_is_no_photograph(call, trained, photographs, tmp_path):

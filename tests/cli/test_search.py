@@ -12,7 +12,8 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from seglab.cli.search import JOURNAL, parse_space, suggest
+from seglab.cli.run_folder import write_summary
+from seglab.cli.search import JOURNAL, check_space, parse_space, suggest, trial_command
 from seglab.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,9 +51,40 @@ def test_a_value_that_is_no_space_is_refused():
         parse_space({"optimizer.lr": "0.1"})
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"augment": "choice(flip,albu,strong)"}, "augment=.*: the search has drawn it from another space already"),
+        ({"optimizer.lr": "interval(1,0)"}, r"optimizer.lr=interval\(1,0\): nothing can be drawn from it"),
+        ({"augment": "glob(*)"}, r"augment=glob\(\*\): give choice"),
+        ({"data.batch_size": "range(50,10,-10)", "model.dropout": "interval(0.1,0.2)"}, None),
+    ],
+)
+def test_a_space_that_does_not_go_with_the_study_is_refused(changed, message):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial = study.ask()
+    for key, override in parse_space(SPACE).items():
+        suggest(trial, key, override)
+    if message is None:
+        return check_space(SPACE | changed, study)
+    with pytest.raises(InputError, match=message):
+        check_space(SPACE | changed, study)
+
+
+def test_a_trial_goes_on_only_with_its_own_run(tmp_path):
+    base, run = ["model=unet4"], tmp_path / "trial-0000"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").touch()
+    write_summary(run, {"overrides": ["model=unet4", "optimizer.lr=0.1", "sweep.name=x"]})
+    assert trial_command(base, ["optimizer.lr=0.1"], run) == [f"resume={run}"]
+    assert trial_command(base, ["optimizer.lr=0.2"], run)[:2] == ["model=unet4", "optimizer.lr=0.2"]
+    assert not run.exists() and (tmp_path / "aside" / "trial-0000-1" / "summary.json").exists()
+
+
 def study_of(sweep):
     storage = JournalStorage(JournalFileBackend(str(sweep / JOURNAL)))
-    return optuna.load_study(study_name=sweep.name, storage=storage)
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="jobs that die with their sweep are Linux's")
@@ -74,6 +106,8 @@ def test_workers_share_a_study_and_a_killed_search_goes_on(command, environment,
     done = command("train.py", *words, "search.trials=3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{running} running" in done.stderr
+    other = command("train.py", *words, "trainer.max_epochs=2")
+    assert other.returncode == 2 and "study holds a search with other words: give another sweep.name" in other.stderr
     trials = study_of(sweep).trials
     assert [trial.number for trial in trials] == [0, 1, 2]
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}

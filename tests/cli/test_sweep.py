@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from seglab.cli.job import run_job
 from seglab.cli.run_folder import write_summary
 from seglab.cli.sweep_job import slot
+from seglab.cli.sweep_progress import SweepProgress
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=4", "logger=csv"]
@@ -165,6 +166,29 @@ def test_a_job_that_was_cut_and_cannot_go_on_has_failed(tmp_path):
     write_summary(tmp_path, {"status": "interrupted"})
     assert run_job([f"resume={tmp_path}"], tmp_path, None, {}) == "failed"  # there is no config to go on by
     assert json.loads((tmp_path / "summary.json").read_text())["error"] == "exit status 2"
+
+
+def test_a_finished_run_has_finished_and_a_run_of_another_process_is_its_own(tmp_path):
+    words = [f"resume={tmp_path}"]  # ends with status 2
+    write_summary(tmp_path, {"status": "finished"})
+    assert run_job(words, tmp_path, None, {}) == "finished"
+    write_summary(tmp_path, {"status": "running"})
+    asked = "from seglab.cli import job; from pathlib import Path; import sys\n"
+    asked += "with job.lock(Path(sys.argv[1])) as free: print(free, flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", asked, str(tmp_path)], stdin=-1, stdout=-1, text=True, cwd=ROOT)
+    assert other.stdout.readline() == "True\n"
+    assert run_job(words, tmp_path, None, {}) == "running" and status(tmp_path) == "running"
+    other.communicate("\n")
+
+
+def test_a_sweep_counts_jobs_that_end_between_two_looks(tmp_path):
+    runs = [tmp_path / name for name in ("cut", "failed", "new")]
+    for run in runs:
+        run.mkdir()
+    write_summary(runs[0], {"status": "killed"})
+    progress = SweepProgress(runs)
+    write_summary(runs[1], {"status": "failed"})
+    assert [progress.has_ended(run) for run in runs] == [False, True, False]
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [("", None), ("4,5", {"4", "5"})])

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from omegaconf import OmegaConf
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import resolved, write_summary
 from seglab.cli.stamp import git_commit
-from seglab.cli.sweep_plan import Job, job_names, job_overrides, plan, write_plan
+from seglab.cli.sweep_plan import Job, action_now, job_names, job_overrides, plan, write_plan
+from seglab.errors import InputError
 from seglab.lab.result_config import config_hash
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,3 +156,33 @@ def test_two_sweeps_of_a_folder_plan_other_folders_for_other_configs(tmp_path, m
     written = {tuple(job["overrides"]): job["folder"] for job in json.loads((tmp_path / "sweep.json").read_text())}
     assert len(written) == 4 == len(set(written.values()))
     assert [written[tuple(words)] for words in first] == ["seed=0", "seed=1"]
+
+
+def test_what_a_job_needs_is_asked_anew_when_its_turn_comes(composing, environment, tmp_path):
+    words, run = [*POCKET, *SCENES], tmp_path / "run"
+    assert action_now(run, words) == "start"
+    run.mkdir()
+    data = instantiate(compose("train", words).data.source, _convert_="all").content_digest()
+    for status, action in {"failed": "start again", "finished": "skip", "killed": "start"}.items():
+        write_summary(run, {"status": status, "git_commit": None, "data_fingerprint": data})
+        assert action_now(run, words) == action
+    write_summary(run, {"status": "failed"})
+    asked = "from seglab.cli import job; from pathlib import Path; import sys\n"
+    asked += "with job.lock(Path(sys.argv[1])) as free: print(free, flush=True); input()"
+    line = [sys.executable, "-c", asked, str(run)]
+    other = subprocess.Popen(line, stdin=-1, stdout=-1, text=True, cwd=ROOT, env=environment)
+    assert other.stdout.readline() == "True\n"
+    assert action_now(run, words) == "leave"  # a failed run that another sitting trains again
+    other.communicate("\n")
+
+
+def test_a_repeated_job_is_one():
+    hydra = {"sweeper": {"params": {}}, "overrides": {"task": ["seed=0,1,0"]}}
+    assert list(job_overrides(OmegaConf.create({"hydra": hydra}))) == [["seed=0"], ["seed=1"]]
+
+
+def test_a_damaged_summary_is_named(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text("{")
+    with pytest.raises(InputError, match=r"summary.json is damaged .*: restore it, or move"):
+        plan(tmp_path, [])

@@ -24,13 +24,13 @@ def save_palette(path, labels):
     picture.save(path)
 
 
-def png(width, height, bits, data=b""):
-    """A grey PNG by hand: Pillow writes none of 2 or 4 bits, and none whose pixels are missing."""
+def png(width, height, bits, data=b"", kind=0):
+    """A PNG by hand, grey by default: Pillow writes none of 2 or 4 bits, and none whose pixels are missing."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
@@ -86,6 +86,28 @@ def test_colours_and_opaque_alpha(tmp_path):
     Image.fromarray(np.concatenate([colours, alpha], 2)).save(tmp_path / "c.png")
     with pytest.raises(InputError, match=r"c\.png: has transparent pixels"):
         read_mask(tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("largest", [1, 2, 20, 300, 65535])
+def test_grey_of_a_pgm_is_not_stretched(tmp_path, largest):
+    labels = np.array([[0, 1, largest // 2, largest]], "u1" if largest < 256 else ">u2")
+    (tmp_path / "a.pgm").write_bytes(f"P5 4 1 {largest}\n".encode() + labels.tobytes())
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.pgm"), labels)
+    (tmp_path / "b.pgm").write_text(f"P2 4 1 {largest} {' '.join(map(str, labels[0]))}")
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.pgm"), labels)
+
+
+def test_files_whose_values_are_lost_or_turned_round_are_refused(tmp_path):
+    colours = np.array([[[3, 1, 1], [6, 2, 2]]], ">u2")
+    (tmp_path / "a.png").write_bytes(png(2, 1, 16, b"\0" + colours.tobytes(), kind=2))
+    grey = np.array([[[1, 65535], [2, 65535]]], ">u2")
+    (tmp_path / "b.png").write_bytes(png(2, 1, 16, b"\0" + grey.tobytes(), kind=4))
+    for name in "ab":
+        with pytest.raises(InputError, match=rf"{name}\.png: has 16 bits a channel; save it with 8"):
+            read_mask(tmp_path / f"{name}.png")
+    Image.fromarray(LABELS).save(tmp_path / "c.tif", tiffinfo={262: 0})
+    with pytest.raises(InputError, match=r"c\.tif: is a TIFF in which 0 is white"):
+        read_mask(tmp_path / "c.tif")
 
 
 def test_modes_that_hold_no_labels_are_refused(tmp_path):

@@ -217,3 +217,37 @@ def test_the_seed_gives_the_same_figures_again(write, tmp_path):
     assert [row.interval for row in one.rows] == [row.interval for row in again.rows]
     for row, near in zip(one.rows, other.rows, strict=True):
         assert row.interval != near.interval and row.interval == pytest.approx(near.interval, abs=0.01)
+
+
+def test_a_class_of_one_image_cannot_be_compared_and_one_of_two_hardly(write, make_confusion, tmp_path):
+    for name, accuracy, right in (("a", 0.7, 0.5), ("b", 0.75, 0.6)):
+        confusion = make_confusion(40, seed=int(100 * accuracy), accuracy=accuracy)
+        confusion[:, :, 0] += confusion[:, :, 8]
+        confusion[:, 8] = confusion[:, :, 8] = 0
+        confusion[3, 8, 8], confusion[3, 8, 0] = 1000 * right, 1000 * (1 - right)
+        write(name, accuracy, confusion=confusion)
+        confusion[5] = confusion[3]
+        confusion[5, 8, 8] += 7
+        write(f"{name}2", accuracy, confusion=confusion, seed=1)
+    rare = f"iou/{find_runs([tmp_path])[0][0].evaluation().class_names[8]}"
+    ones = group_runs(find_runs([tmp_path / "a", tmp_path / "b"])[0])
+    with pytest.raises(InputError, match="one image of test has such pixels: a comparison needs at least 2"):
+        compare(ones, rare, resamples=500)
+    twos = group_runs(find_runs([tmp_path / "a2", tmp_path / "b2"])[0])
+    difference = next(row.difference for row in compare(twos, rare, resamples=500).rows if row.difference)
+    assert difference.verdict == "no difference shown" and difference.interval[0] < 0 < difference.interval[1]
+
+
+def test_groups_of_the_same_choices_have_labels_of_their_own(make_run, tmp_path):
+    timm = {"model": "unet_timm"}
+    make_run(tmp_path / "a", choices={"model": "unet6"})
+    make_run(tmp_path / "b", choices=timm, changes={"model.encoder.name": "resnet18"})
+    make_run(tmp_path / "c", choices=timm, changes={"model.encoder.name": "resnet34"})
+    labels = [group.label for group in groups_in(tmp_path)]
+    assert len(set(labels)) == 3 and "resnet18" in labels[1] and "resnet34" in labels[2], labels
+
+
+def test_an_unfinished_baseline_is_told_so(write, tmp_path):
+    write("a", 0.7)
+    with pytest.raises(InputError, match="--baseline .*cut has not finished"):
+        compared(tmp_path, baseline=str(write("cut", 0.8, status="interrupted")))

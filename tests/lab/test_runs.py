@@ -178,3 +178,10 @@ def test_the_hash_is_that_of_what_the_result_follows_from(make_run, tmp_path):
 
 def test_flat():
     assert flat({"a": {"b": {"c": 1}, "d": [1, {"e": 2}]}, "f": {}}) == {"a.b.c": 1, "a.d": [1, {"e": 2}], "f": {}}
+
+
+def test_what_changes_no_result_changes_no_hash():
+    config = {"data": {"name": "voc", "download": False, "source": {"url": "a"}}, "trainer": {"max_epochs": 3}}
+    other = {"data": {"name": "voc", "download": True, "source": {}}, "new": {"off": None}}
+    assert config_hash(config) == config_hash(other | {"trainer": {"max_epochs": 3, "num_sanity_val_steps": 0}})
+    assert config_hash(config) != config_hash(other | {"trainer": {"max_epochs": 4}})

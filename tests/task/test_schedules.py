@@ -60,7 +60,7 @@ class Cut(Checkpoint):
 )
 def test_it_is_torchs_linear_warm_up_followed_by_its_decay(ours, torchs):
     scheduler, reference = ours(optimizer(0.1, 0.003), warmup=0.2), optimizer(0.1, 0.003)
-    scheduler.begin(20)
+    scheduler.begin(20, 4)
     parts = [LinearLR(reference, 1 / 5, total_iters=4), torchs(reference, 16)]
     expected = rates_of(SequentialLR(reference, parts, milestones=[4]), 20)
     torch.testing.assert_close(torch.tensor(rates_of(scheduler, 20)), torch.tensor(expected))
@@ -70,7 +70,7 @@ def test_it_is_torchs_linear_warm_up_followed_by_its_decay(ours, torchs):
 @pytest.mark.parametrize("kind", [WarmupCosineLR, WarmupPolynomialLR])
 def test_it_ends_at_its_end_factor_and_stays_there(kind):
     scheduler = kind(optimizer(2.0), warmup=0.0, end_factor=0.25)
-    scheduler.begin(5)
+    scheduler.begin(5, 5)
     rates = [rate for [rate] in rates_of(scheduler, 8)]
     assert rates[0] == 2.0 and rates[5:] == [0.5] * 3
     assert all(earlier > later for earlier, later in zip(rates[:6], rates[1:6], strict=False))
@@ -87,7 +87,7 @@ def test_the_trainer_says_how_many_steps_there_are(make_task, make_data, make_tr
         make_task(lr=0.01, scheduler=scheduler), datamodule=make_data(batch_size=2)
     )
     expected = WarmupPolynomialLR(optimizer(0.01), warmup=1 / 3, power=1)
-    expected.begin(steps)
+    expected.begin(steps, len(rates.epochs))
     assert list(rates.steps.values()) == [rate for [rate] in rates_of(expected, steps)]
     assert max(rates.steps.values()) == 0.01
     per_epoch = steps // len(rates.epochs)
@@ -130,6 +130,18 @@ def test_a_run_of_more_epochs_goes_on_with_their_schedule(make_task, make_data, 
     assert short[3] < longer[4]
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(4, 2), (6, 2), (4, 8)])
+def test_epochs_of_other_steps_go_on_where_the_schedule_stood(epochs, steps):
+    """As of a run that more or fewer processes go on with, or as many to another end."""
+    begun, whole, resumed = (WarmupCosineLR(optimizer(0.1), warmup=0.1) for _ in range(3))
+    begun.begin(4 * 4, 4)
+    rates_of(begun, 2 * 4)  # two epochs of four steps
+    resumed.load_state_dict(begun.state_dict())
+    resumed.begin(epochs * steps, epochs)
+    whole.begin(epochs * steps, epochs)
+    assert rates_of(resumed, 2) == rates_of(whole, 2 * steps + 2)[-2:]
+
+
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [
@@ -148,4 +160,4 @@ def test_values_that_make_no_sense(kind, wrong):
 
 def test_a_run_without_an_end_has_no_such_schedule():
     with pytest.raises(InputError, match="trainer.max_epochs=-1"):
-        WarmupCosineLR(optimizer(0.1)).begin(math.inf)
+        WarmupCosineLR(optimizer(0.1)).begin(math.inf, -1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.nn import functional as F
@@ -99,6 +100,26 @@ def test_a_training_that_diverges_stops_and_keeps_its_checkpoint(make_task, make
     assert all(value.isfinite().all() for name, value in state.items())
     assert max(value.abs().max() for name, value in state.items() if name.startswith("model.")) < 10
     assert [row["epoch"] for row in rows(tmp_path / "metrics.csv")] == ["0"]
+
+
+def test_a_last_step_that_diverges_leaves_the_checkpoint_as_it_was(make_task, make_data, make_trainer, tmp_path):
+    """No loss has seen its weights yet where the epoch is not validated."""
+
+    class Explode(pl.Callback):
+        def on_train_batch_end(self, trainer, task, *args):
+            if trainer.current_epoch == 1 and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+                task.model.head.bias.data.fill_(float("inf"))
+
+    trainer = make_trainer([Explode(), last(tmp_path)], max_epochs=4, check_val_every_n_epoch=4)
+    with pytest.raises(InputError, match="sum of all weights is inf in epoch 1: the training diverged"):
+        trainer.fit(make_task(), datamodule=make_data())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_the_last_epoch_is_validated(make_task, make_data, make_trainer, tmp_path):
+    trainer = make_trainer([MetricsTable(tmp_path / "metrics.csv")], max_epochs=5, check_val_every_n_epoch=2)
+    trainer.fit(make_task(), datamodule=make_data())
+    assert [bool(row["val/miou"]) for row in rows(tmp_path / "metrics.csv")] == [False, True, False, True, True]
 
 
 def test_a_batch_and_a_split_without_labels_are_no_divergence(make_task, make_data, make_trainer):

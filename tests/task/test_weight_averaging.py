@@ -24,9 +24,9 @@ DATA = {"train": 8, "val": 2, "test": 1, "size": 16}
 AVERAGES = [partial(ExponentialMovingAverage, 0.7), partial(StochasticWeightAveraging, 0.3)]
 
 
-def make_task(dropout=0.0):
+def make_task(dropout=0.0, norm=nn.BatchNorm2d):
     torch.manual_seed(0)
-    block = partial(ConvBlock, norm_layer=nn.BatchNorm2d)
+    block = partial(ConvBlock, norm_layer=norm)
     encoder = ConvEncoder([8, 8], block=block)
     model = Segmenter(encoder, ConvDecoder(encoder.channels, encoder.strides, [8, 8], block=block), 9, dropout)
     return SegmentationTask(model, CrossEntropy(9), Shapes.class_names, 9, partial(torch.optim.Adam, lr=0.03))
@@ -57,8 +57,8 @@ class Weights(pl.Callback):
 def fit(make_data, make_trainer):
     """Trains a network for three epochs of two batches; returns what its weights were, and the task."""
 
-    def run(callbacks=(), dropout=0.0, max_epochs=3, **kwargs):
-        weights, task = Weights(), make_task(dropout)
+    def run(callbacks=(), dropout=0.0, max_epochs=3, norm=nn.BatchNorm2d, **kwargs):
+        weights, task = Weights(), make_task(dropout, norm)
         trainer_options = {key: kwargs.pop(key) for key in list(kwargs) if key != "ckpt_path"}
         trainer = make_trainer([RandomState(), *callbacks, weights], max_epochs=max_epochs, **trainer_options)
         trainer.fit(task, datamodule=make_data(**DATA), **kwargs)
@@ -197,3 +197,19 @@ def test_a_start_that_makes_no_sense(start):
 def test_a_mean_needs_the_end_of_the_run(fit):
     with pytest.raises(InputError, match="trainer.max_epochs=-1"):
         fit([StochasticWeightAveraging()], max_epochs=-1)
+
+
+def test_without_a_batch_norm_nothing_is_measured_anew(fit):
+    read = []
+
+    class Norms(StochasticWeightAveraging):
+        def refresh(self, trainer, task):
+            before = trainer.datamodule.train_dataloader
+            trainer.datamodule.train_dataloader = lambda: read.append("again") or before()
+            super().refresh(trainer, task)
+            trainer.datamodule.train_dataloader = before
+
+    for norm, expected in ((nn.BatchNorm2d, ["again"] * 3), (None, [])):
+        read.clear()
+        fit([Norms(0.0)], norm=norm)
+        assert read == expected

@@ -18,7 +18,7 @@ class CrossEntropy(ClassWeighted):
         ignore_index: Mask value that is left out.
         class_weights: One weight of 0 or more for each class, or none for equal weights.
         label_smoothing: Share of each label, 0 to 1, that goes to all classes alike (Szegedy et al., 2015,
-            arXiv:1512.00567); none is 0.
+            arXiv:1512.00567); none is 0. A pixel counts with the weight of its label's class, unlike in torch.
 
     Raises:
         ValueError: A parameter is outside its range.
@@ -34,15 +34,16 @@ class CrossEntropy(ClassWeighted):
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Returns the scalar loss of logits (b, num_classes, h, w) and mask int64 (b, h, w); 0 if nothing is scored."""
-        logits = full_precision(logits)
-        total = F.cross_entropy(
-            logits,
-            mask,
-            None if self.class_weights is None else self.class_weights.to(logits.dtype),
-            ignore_index=self.ignore_index,
-            reduction="sum",
-            label_smoothing=self.label_smoothing,
-        )
+        logits, weights = full_precision(logits), self.class_weights
+        options = {"ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing}
+        if self.label_smoothing and weights is not None:
+            # torch would weight the share that goes to a class by the weight of that class, not by the label's: with
+            # weights as far apart as inverse areas, a rare class would be the best answer for a frequent one's pixels.
+            return weighted_mean(
+                F.cross_entropy(logits, mask, reduction="none", **options), self.pixel_weights(mask).to(logits.dtype)
+            )
+        weights = None if weights is None else weights.to(logits.dtype)
+        total = F.cross_entropy(logits, mask, weights, reduction="sum", **options)
         return divide(total, self.pixel_weights(mask).sum())
 
 

@@ -13,8 +13,21 @@ weighted = pytest.mark.parametrize("weights", [None, WEIGHTS])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 def test_equals_the_cross_entropy_of_torch(batch, weights, smoothing, assert_same):
     logits, mask = batch
-    theirs = F.cross_entropy(logits, mask, weights and torch.tensor(weights), ignore_index=4, label_smoothing=smoothing)
-    assert_same(CrossEntropy(4, weights, smoothing)(logits, mask), theirs)
+    losses = F.cross_entropy(logits, mask, ignore_index=4, label_smoothing=smoothing, reduction="none")
+    by_label = torch.tensor([*(weights or [1.0] * 4), 0.0])[mask]  # what is ignored weighs nothing
+    assert_same(CrossEntropy(4, weights, smoothing)(logits, mask), (losses * by_label).sum() / by_label.sum())
+    if not (weights and smoothing):
+        theirs = F.cross_entropy(
+            logits, mask, weights and torch.tensor(weights), ignore_index=4, label_smoothing=smoothing
+        )
+        assert_same(CrossEntropy(4, weights, smoothing)(logits, mask), theirs)
+
+
+def test_a_smoothed_label_of_a_light_class_is_still_the_best_answer():
+    """With torch's weights of the classes that a share goes to, the heaviest class would be, for any label."""
+    logits, mask = torch.zeros(1, 4, 1, 1, requires_grad=True), torch.zeros(1, 1, 1, dtype=torch.int64)
+    CrossEntropy(4, [1.0, 60.0, 80.0, 200.0], 0.1)(logits, mask).backward()
+    assert logits.grad.argmin() == 0 and logits.grad[0, 1:].unique().numel() == 1
 
 
 def test_a_class_of_weight_0_teaches_nothing(batch, assert_same):
