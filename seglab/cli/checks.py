@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.command_line import is_number
-from seglab.cli.hardware import num_processes
+from seglab.cli.hardware import check_accelerator, num_processes
 from seglab.cli.run_folder import load_config, read_last_checkpoint, read_summary
 from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
@@ -55,6 +55,7 @@ def check_config(cfg: DictConfig) -> None:
         value = cfg.trainer[key]
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
             raise InputError(f"trainer.{key}={value}: give a whole number of at least 1")
+    check_accelerator(cfg.trainer.accelerator)
     check_steps(cfg)
     check_encoder(cfg)
     if cfg.resume is not None:

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from seglab.cli.command_line import CommandParser
-from seglab.cli.mistakes import CONF
+from seglab.cli.mistakes import CONF, refuse_words
 from seglab.cli.resolvers import register_resolvers
 from seglab.errors import InputError
 
@@ -47,6 +47,7 @@ def compose_data(overrides: list[str]) -> DictConfig:
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise InputError(f"{word} is no key of the config: write KEY=VALUE, as in data=voc9 data.root=PATH")
+    refuse_words(overrides)
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides)

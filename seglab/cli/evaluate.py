@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, ListConfig, open_dict
+from omegaconf import DictConfig, open_dict
 
 from seglab.cli.checks import check_shares
 from seglab.cli.command_line import is_number, quoted
 from seglab.cli.evaluation_folder import inference_settings, name_of_folder, settings_name, several
 from seglab.cli.leakage import refuse_training_images
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF, told_in_a_line
+from seglab.cli.mistakes import CONF, refuse_words, told_in_a_line
 from seglab.cli.network_options import check_scales
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, read_summary
@@ -25,6 +25,7 @@ def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     register_resolvers()
     with told_in_a_line("evaluate"):
+        refuse_words(sys.argv[1:])
         sys.argv[1:] = map(quoted_runs, sys.argv[1:])
         compose_and_run()
 
@@ -111,7 +112,7 @@ def check_options(cfg: DictConfig) -> None:
     for key in ("flip", "overlays"):
         if not isinstance(cfg[key], bool):
             raise InputError(f"{key}={cfg[key]}: give true or false")
-    cfg.scales = cfg.scales if isinstance(cfg.scales, ListConfig) else [cfg.scales]
+    cfg.scales = [cfg.scales] if is_number(cfg.scales) else cfg.scales
     check_scales(cfg.scales)
     if cfg.window is not None and (not isinstance(cfg.window, int) or isinstance(cfg.window, bool)):
         raise InputError(f"window={cfg.window}: give the side of a window in pixels, or null for whole images")
@@ -151,8 +152,9 @@ def build_evaluator(cfg: DictConfig, run_cfg: DictConfig) -> Any:
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from seglab.cli.hardware import resolve_precision
+    from seglab.cli.hardware import check_accelerator, resolve_precision
 
+    check_accelerator(cfg.trainer.accelerator)
     options = dict(
         accelerator=cfg.trainer.accelerator,
         devices=1,

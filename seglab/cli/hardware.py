@@ -54,6 +54,19 @@ def uses_gpu(accelerator: str) -> bool:
     return torch.cuda.is_available() and accelerator in ("auto", "gpu", "cuda")
 
 
+def check_accelerator(accelerator: str) -> None:
+    """Refuses a GPU where none can be used.
+
+    Raises:
+        InputError: Naming the key.
+    """
+    import torch
+
+    usable = torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())
+    if accelerator in ("gpu", "cuda") and not usable:
+        raise InputError(f"trainer.accelerator={accelerator}: no GPU can be used here; leave it out, or give cpu")
+
+
 def num_processes(cfg: DictConfig) -> int:
     """Returns how many processes train, one for each of `trainer.devices` on each node."""
     import torch

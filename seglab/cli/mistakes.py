@@ -19,6 +19,11 @@ from seglab.errors import InputError
 CONF = Path(__file__).resolve().parents[2] / "conf"
 BASE = "base"  # the file of a group that its choices begin with
 EXIT_STATUS = 2
+_DERIVED = ("data.class_names", "data.num_classes")
+_OPTIONS = tuple(  # Hydra's own
+    "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path "
+    "--config-name --config-dir --experimental-rerun --info".split()
+)
 
 
 @contextmanager
@@ -57,7 +62,14 @@ def explain(error: BaseException, config_name: str) -> str:
         return unreadable(error.override)
     if match := re.search(r"Could not override '([^'@]+)", text):
         key = match[1].strip().lstrip("+~")
-        return f"the config has no key {key}: {_hint(key, config_name)}`--help` lists the keys"
+        if (CONF / key).is_dir():
+            return f"no {key} is chosen by the other groups: +{key}=CHOICE adds one of {', '.join(_choices(key))}"
+        return f"the config has no key {key}: {_hint(key, config_name)}`python {config_name}.py --cfg job` lists all"
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text):
+        runs = ", or add -m for a run with each" if Path(sys.argv[0]).name == "train.py" else ""
+        return f"{match[1]}={match[2]} is several values: give a list, '{match[1]}=[{match[2]}]'{runs}"
+    if match := re.search(r"Error merging override (\S+?)=", text):
+        return f"{match[1]}: is of another kind in the config, which `python {config_name}.py --cfg job` shows"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{match[1]} is not given: add {match[1]}=VALUE to the command"
     if match := re.search(r"Error (?:in call to|instantiating|locating) (?:target )?'([^']+)'", text):
@@ -80,14 +92,22 @@ def unreadable(word: str) -> str:
     return f"{word}: the value has signs that need quotes, two pairs of them: '{key}={quoted(value)}'"
 
 
-def refuse_no_choices(words: Sequence[str]) -> None:
-    """Refuses a config group set to null, which Hydra can only take in a file, or to what its choices share.
+def refuse_words(words: Sequence[str]) -> None:
+    """Refuses what Hydra takes amiss: keys with dashes, keys that follow from others, and groups set to no choice.
+
+    The last is null, which Hydra can only take in a file, or what the choices of a group share.
 
     Raises:
-        InputError: Naming the group and its choices.
+        InputError: Naming the word and what to write.
     """
     for word in words:
+        if word.startswith("--") and word.partition("=")[0] not in _OPTIONS:
+            key = word.lstrip("-")
+            key += "" if "=" in key else "=VALUE"
+            raise InputError(f"{word} is no option: keys have no dashes, {key}; `--help` lists the options")
         group, _, value = word.lstrip("+").partition("=")
+        if group in _DERIVED:
+            raise InputError(f"{group} follows from data.classes: leave it out, or give data.classes")
         given = {"null", BASE}.intersection(value.split(","))
         if given and (CONF / group).is_dir():
             raise InputError(
@@ -112,6 +132,10 @@ def _last_line(error: BaseException) -> str:
 
 def _nearest(name: str, valid: list[str]) -> str:
     near = difflib.get_close_matches(name, valid, n=3, cutoff=0.6)
+    if not near:  # the end of a key alone, as lr and epochs for optimizer.lr and trainer.max_epochs
+        ends = {key: key.rpartition(".")[2] for key in valid}
+        known = difflib.get_close_matches(name, set(ends.values()), n=1, cutoff=0.7)
+        near = [key for key, end in ends.items() if end in known][:3]
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 
@@ -148,4 +172,4 @@ def _keys(config_name: str, choices: Sequence[str]) -> list[str]:
                 yield from walk(OmegaConf.create(child), f"{prefix}{name}.")
 
     groups = [path.name for path in CONF.iterdir() if path.is_dir()] if config_name == "train" else []
-    return sorted({*walk(cfg, ""), *groups})
+    return sorted({*walk(cfg, ""), *groups}.difference(_DERIVED))

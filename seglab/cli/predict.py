@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import told_in_a_line
@@ -65,13 +65,13 @@ def predict(arguments: Namespace) -> int:
         InputError: There is no run or no photograph, the runs do not go together, or OUT cannot be written.
     """
     runs = [path for path in arguments.paths if (path / ".hydra").is_dir()]
+    if not runs:
+        refuse_no_run(arguments.paths)
     found, others = find_photographs([path for path in arguments.paths if path not in runs])
     kinds = ("masks", "overlays", "probabilities", "predictions.csv")
     written = [(arguments.out / kind).resolve() for kind in kinds]
     photographs = dict(named(entry for entry in found if not lies_in(entry[0], written)))
     left_out = counted(path for path in others if not lies_in(path, written))
-    if not runs:
-        raise InputError("no run folder is given: seglab predict RUN PHOTO|FOLDER ... -o OUT")
     if not photographs:
         hint = f"; {left_out}" if left_out else ""
         raise InputError(f"no photograph is given: name files, or folders that hold some{hint}")
@@ -89,6 +89,20 @@ def predict(arguments: Namespace) -> int:
         print(left_out, file=sys.stderr)
     print(f"{arguments.out}: {len(photographs) - len(faults)} of {len(photographs)} photographs predicted")
     return 1 if faults else 0
+
+
+def refuse_no_run(paths: Sequence[Path]) -> Never:
+    """Says that no run is among the paths, and which of them was perhaps meant for one.
+
+    Raises:
+        InputError: Always.
+    """
+    for path in paths:
+        if path.suffix == ".ckpt":
+            raise InputError(f"{path} is a checkpoint: give its run's folder, and --checkpoint {path}")
+        if any((path / name).exists() for name in ("summary.json", "checkpoints")):
+            raise InputError(f"{path} is not a run folder: {path / '.hydra'} is missing; restore it, or train again")
+    raise InputError("no run folder is given: seglab predict RUN PHOTO|FOLDER ... -o OUT")
 
 
 def predict_all(network: "Network", photographs: dict[str, Path], arguments: Namespace) -> list[str]:

@@ -26,7 +26,11 @@ def names(classes: Mapping[str, Any] | Sequence[str]) -> ListConfig:
         InputError: They are neither.
     """
     if not isinstance(classes, ListConfig | DictConfig):
-        raise InputError(f"data.classes={classes}: give a list, [{classes},...], or a table, {{{classes}: 1,...}}")
+        example = classes if isinstance(classes, str) else "cat"
+        raise InputError(
+            f"data.classes={classes}: give a list of names, '[background,{example}]', or a table with their label "
+            f"values, '{{background: 0, {example}: 1}}'"
+        )
     return OmegaConf.create([str(name) for name in classes])
 
 

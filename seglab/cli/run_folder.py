@@ -1,5 +1,6 @@
 """What stands in a run's folder: where things are, and the summary that every other tool reads."""
 
+import difflib
 import json
 import os
 from collections.abc import Sequence
@@ -58,7 +59,9 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
     """
     path = run / "checkpoints" / f"{checkpoint}.ckpt" if checkpoint in ("best", "last") else Path(checkpoint)
     if not path.is_file():
-        raise InputError(f"checkpoint={checkpoint}: {path} does not exist; give best, last or a path")
+        near = difflib.get_close_matches(checkpoint, ("best", "last"), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"checkpoint={checkpoint}: {path} does not exist; {hint}give best, last or a path")
     return path
 
 

@@ -50,6 +50,7 @@ def measure(cfg: DictConfig, datamodule: "SegmentationDataModule") -> dict[str, 
     from seglab.data.crops import windows_per_image
     from seglab.data.source import SPLITS
 
+    datamodule.setup()  # of all splits, so that all faults show at once
     statistics = datamodule.statistics
     images, total = len(datamodule.source.names("train")), sum(statistics.areas.values())
     weights = statistics.inverse_area_weights()

@@ -19,7 +19,7 @@ from seglab.cli.ending import Interrupted, recorded_ending, report
 from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF, refuse_no_choices, told_in_a_line
+from seglab.cli.mistakes import CONF, refuse_words, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
     last_checkpoint,
@@ -46,7 +46,7 @@ def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     register_resolvers()
     with told_in_a_line("train"):
-        refuse_no_choices(sys.argv[1:])
+        refuse_words(sys.argv[1:])
         # argparse takes no option between other words
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
         runs = [word.split("=", 1)[1] for word in sys.argv[1:] if word.startswith("resume=")]
@@ -147,6 +147,8 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
     with closed_wandb():
         loggers = build_loggers(cfg) if IS_FIRST_PROCESS else []
         trainer = build_trainer(cfg, task.model, build_callbacks(cfg), loggers)
+        if cfg.trainer.precision not in ("auto", trainer.precision):
+            log.info("trainer.precision=%s is %s here", cfg.trainer.precision, trainer.precision)
         if note_seconds is not None:
             trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_epoch_end=lambda *_: note_seconds()))
         try:

@@ -1,5 +1,6 @@
 """`seglab wandb`: a report that compares runs in Weights & Biases, the upload of offline runs, and W&B sweeps."""
 
+import difflib
 import os
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def main() -> None:
         return
     with told_in_a_line("train"):
         if words[0] not in commands:
-            raise InputError(f"seglab wandb has no command {words[0]}: the commands are {', '.join(commands)}")
+            near = difflib.get_close_matches(words[0], commands, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InputError(f"seglab wandb has no command {words[0]}: {hint}the commands are {', '.join(commands)}")
         commands[words[0]](words[1:])
 
 

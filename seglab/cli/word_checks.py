@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seglab.cli.command_line import is_number
 from seglab.cli.mistakes import CONF
@@ -33,7 +34,10 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
     before = compose("train", choices) if suspects else None  # a tenth of a second
     faults = []
     for key, value in suspects.items():
-        default = OmegaConf.select(before, key, throw_on_missing=False)
+        try:
+            default = OmegaConf.select(before, key, throw_on_missing=False)
+        except OmegaConfBaseException:  # it hangs on a key that has no default
+            continue
         if is_number(default):
             faults.append(f"{key}={value}: give a number, such as {default}")
     if faults:

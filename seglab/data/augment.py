@@ -16,8 +16,8 @@ class Augmentation:
     """A chain of albumentations transforms that never invents a label and draws each sample from its own seed.
 
     By themselves, albumentations' transforms fill the corners that a rotation uncovers with label 0, and a chain hands
-    one seed to all of them, which makes them fire together. Here such corners get `ignore_index`, those that are reflected
-    keep their reflected labels, and the transforms draw one after the other from one stream.
+    one seed to all of them, which makes them fire together. Here such corners get `ignore_index` (reflected ones keep
+    the reflected labels), and the transforms draw one after the other from one stream.
     """
 
     def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], ignore_index: int) -> None:

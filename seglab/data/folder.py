@@ -49,9 +49,14 @@ class ImageFolder(PairedFiles):
         super().__init__(root, "images", "masks", LabelTable(*_label_map(classes, ignore, ignore_index), ignore_index))
         self.fractions = _fractions(FRACTIONS if splits is None else splits)
         self.seed = seed
-        images, faults = _list_files(root / "images")
-        masks, mask_faults = _list_files(root / "masks")
-        self._faults = [*faults, *mask_faults, *_orphans(root, images, masks)]
+        images, others, faults = _list_files(root / "images")
+        masks, _, mask_faults = _list_files(root / "masks")
+        self._faults = [*faults, *mask_faults, *_orphans(root, images, masks, others)]
+        if masks and not images:
+            kinds = " ".join(sorted(SUFFIXES))
+            self._faults = [
+                f"{root / 'images'}: holds no photograph of a kind that is read ({kinds}); save them as one"
+            ]
         names = sorted(images.keys() & masks.keys())
         self._all = Pairs(
             "all", np.array(names), np.array([images[n] for n in names]), np.array([masks[n] for n in names])
@@ -59,8 +64,17 @@ class ImageFolder(PairedFiles):
         self._pairs: dict[str, Pairs] = {}
 
     def listing_faults(self) -> list[str]:
-        """Images without label image, label images without image, and stems that stand twice."""
-        return list(self._faults)
+        """Images without label image, label images without image, stems that stand twice, and pairs of no split."""
+        faults = list(self._faults)
+        if self._has_folders():
+            starts = tuple(f"{split}/" for split in SPLITS)
+            outside = [name for name in self._all.names.tolist() if not name.startswith(starts)]
+            if outside:
+                faults.append(
+                    f"{self.root}: {len(outside)} pairs lie in none of images/train, val and test, {outside[0]} for "
+                    "one; move them there, or out of images/ and masks/"
+                )
+        return faults
 
     def pairs(self, split: str) -> Pairs:
         """The pairs of a split."""
@@ -139,11 +153,15 @@ def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int)
 
 def _fractions(splits: Mapping[str, float]) -> dict[str, float]:
     if not isinstance(splits, Mapping) or not all(isinstance(share, int | float) for share in splits.values()):
-        raise InputError(f"data.splits={splits}: give fractions, such as {FRACTIONS}")
+        raise InputError(f"data.splits={splits}: give fractions, such as {_as_typed(FRACTIONS)}")
     fractions = {split: splits.get(split, 0.0) for split in SPLITS}
     if set(splits) - set(SPLITS) or min(fractions.values()) < 0 or not abs(sum(fractions.values()) - 1) <= 1e-6:
-        raise InputError(f"data.splits={dict(splits)}: give fractions of train, val and test whose sum is 1")
+        raise InputError(f"data.splits={_as_typed(splits)}: give fractions of train, val and test whose sum is 1")
     return fractions
+
+
+def _as_typed(values: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}"
 
 
 def _position(seed: int, name: str) -> float:
@@ -151,25 +169,32 @@ def _position(seed: int, name: str) -> float:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=6).digest(), "big") / 2**48
 
 
-def _list_files(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Suffix of each image file by its name, and the names that stand twice."""
+def _list_files(folder: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Suffix of each image file by its name, of each file of another kind, and the names that stand twice."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; data.root must hold images/ and masks/")
     found: dict[str, str] = {}
+    others: dict[str, str] = {}
     faults = []
     for name, suffix in _walk(folder):
+        if suffix.lower() not in SUFFIXES:
+            others[name] = suffix
+            continue
         if name in found:
             faults.append(
                 f"{folder / name}{suffix}: {name}{found[name]} has the same stem; rename or remove one of them"
             )
         found[name] = suffix
-    return found, faults
+    return found, others, faults
 
 
-def _orphans(root: Path, images: dict[str, str], masks: dict[str, str]) -> Iterator[str]:
+def _orphans(root: Path, images: dict[str, str], masks: dict[str, str], others: dict[str, str]) -> Iterator[str]:
     for name in sorted(images.keys() - masks.keys()):
         yield f"{root / 'images' / name}{images[name]}: has no label image masks/{name}.*; add it or remove the image"
     for name in sorted(masks.keys() - images.keys()):
+        if name in others:
+            yield f"{root / 'images' / name}{others[name]}: is of a kind that is not read; save it as JPEG or PNG"
+            continue
         yield f"{root / 'masks' / name}{masks[name]}: has no image images/{name}.*; add it or remove the label image"
 
 
@@ -179,7 +204,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
         below = Path(parent).relative_to(folder).as_posix()
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() in SUFFIXES and not name.startswith("."):
+            if not name.startswith("."):
                 yield (stem if below == "." else f"{below}/{stem}"), suffix
 
 

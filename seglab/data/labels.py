@@ -48,9 +48,14 @@ class LabelTable:
             InputError: if a value is not in the table; the message names each value and its number of pixels.
         """
         if (raw.ndim == 3) != self.is_colour:
-            held, wanted = ("colours", "single values") if raw.ndim == 3 else ("single values", "[r, g, b] colours")
+            if self.is_colour:
+                raise InputError(
+                    f"the label image holds single values, {raw[0, 0]} for one (of a palette its indices), and "
+                    "data.classes gives colours: give values, such as 'data.classes={background: 0, cat: 1}'"
+                )
             raise InputError(
-                f"the label image holds {held} and data.classes gives {wanted}: give both in the same form"
+                f"the label image holds colours, {raw[0, 0].tolist()} for one, and data.classes gives single values: "
+                "give colours, such as 'data.classes={background: [0, 0, 0], cat: [64, 0, 0]}'"
             )
         codes = _pack(raw) if self.is_colour else raw
         mask = self._lut.take(codes, mode="clip")
@@ -81,14 +86,19 @@ class LabelTable:
                 f"data.ignore_index={self.ignore_index}: give a value from {count}, the number of classes, to 255"
             )
         for raw, index in self.mapping.items():
+            key = f"data.classes.{self.class_names[index]}" if 0 <= index < count else "data.ignore"
+            value = list(raw) if isinstance(raw, tuple) else raw
             if isinstance(raw, tuple) != self.is_colour:
-                faults.append(f"label value {raw}: the table mixes single values and [r, g, b] colours; use one form")
-            elif not _is_raw(raw):
                 faults.append(
-                    f"label value {raw}: give a whole number from 0 to 65535, or [r, g, b] from 0 to 255 each"
+                    f"{key}: the value {value} is no colour, as others are: give [r, g, b]"
+                    + (", in a list of lists such as [[224, 224, 192]]" if key == "data.ignore" else "")
                 )
+            elif not _is_raw(raw):
+                faults.append(f"{key}: {value} is no label value: give 0 to 65535, or [r, g, b] from 0 to 255 each")
             if not (0 <= index < count or index == self.ignore_index):
-                faults.append(f"label value {raw} maps to {index}, which is neither a class index nor the ignore_index")
+                faults.append(
+                    f"label value {value} maps to {index}, which is neither a class index nor the ignore_index"
+                )
         return faults
 
     def _unknown_message(self, codes: np.ndarray) -> str:

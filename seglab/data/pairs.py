@@ -79,7 +79,9 @@ class PairedFiles(ABC):
         try:
             return image, self.table.apply(raw)
         except InputError as error:
-            raise InputError(f"{mask_path}: {error}") from None
+            lossy = mask_path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
+            hint = "; JPEG changes label values, a PNG keeps them" if lossy else ""
+            raise InputError(f"{mask_path}: {error}{hint}") from None
 
     def sizes(self, split: str) -> np.ndarray:
         """Height and width of each pair in pixels, int (n, 2); the files are checked for it if they have not been."""

@@ -46,7 +46,10 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
     first = runs[0].evaluation(split)
     check_metric(metric, first.class_names)
     if len(first.names) < 2:
-        raise InputError(f"{runs[0].folder}: split {split} has {len(first.names)} image: a comparison needs at least 2")
+        raise InputError(
+            f"{runs[0].folder}: split {split} has {len(first.names)} image: a comparison needs at least 2, so give "
+            "another --split"
+        )
     areas = first.confusion.sum(2)
     read, faults, older = [], [], []
     for run in runs:

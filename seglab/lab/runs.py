@@ -172,6 +172,8 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
             raise InputError(f"{path} does not exist: give a run folder, or a folder of runs such as runs/sweeps/NAME")
         one = is_run(path) or is_evaluation(path)
         folders = [path] if one else runs_in(path)
+        if not folders and (path / ".hydra").is_dir():
+            raise InputError(f"{path / 'summary.json'} or .hydra/resolved.json is missing: restore it, or train again")
         if not folders:
             raise InputError(f"{path} holds no run: give a run folder, or a folder of runs such as runs/sweeps/NAME")
         found |= {folder.resolve(): read_run(folder) for folder in folders if folder.resolve() not in found}

@@ -16,6 +16,7 @@ from seglab.task.losses import (
 )
 from seglab.task.metrics_table import MetricsTable
 from seglab.task.prediction_strips import PredictionStrips
+from seglab.task.progress_bar import ProgressBar
 from seglab.task.random_state import RandomState
 from seglab.task.schedules import WarmupCosineLR, WarmupPolynomialLR
 from seglab.task.segmentation import SegmentationTask
@@ -36,6 +37,7 @@ __all__ = [
     "MetricsTable",
     "OhemCrossEntropy",
     "PredictionStrips",
+    "ProgressBar",
     "RandomState",
     "RunCheckpoint",
     "SegmentationTask",

@@ -97,7 +97,7 @@ def test_another_dataset_of_other_classes(refused, trained, folder):
 
 
 def test_lists_that_are_none(refused, folder):
-    assert "data.classes=cat: give a list, [cat,...]" in refused(
+    assert "data.classes=cat: give a list of names, '[background,cat]'" in refused(
         "train", "data=folder", f"data.root={folder}", "data.classes=cat"
     )
     assert "data.ignore=255: give a list, such as [255]" in refused(
@@ -127,7 +127,7 @@ def test_weights_list_of_the_wrong_length(refused):
         (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2 (was 1) cannot change"),
         (["data.source.train=5"], "data.source.train=5 (was "),
         (["trainer.max_epochs=1"], "epoch 2 has begun already: give trainer.max_epochs=2 or more"),
-        (["max_images=8"], "epoch 2 has begun already: give max_images=9 or more"),
+        (["max_images=8"], "epoch 2 has begun already: give max_images=13 or more"),
     ],
 )
 def test_resuming_by_another_config(refused, trained, words, said):

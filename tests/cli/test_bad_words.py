@@ -102,3 +102,30 @@ def test_wrong_monitor(refused):
     assert "callbacks.best.monitor=val/mioo" in said and "did you mean val/miou" in said
     said = refused("train", "logger=csv", "scheduler=plateau", "scheduler.monitor=val/los")
     assert "scheduler.monitor=val/los" in said and "did you mean val/loss" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data.num_classes=5"], "data.num_classes follows from data.classes: leave it out, or give data.classes"),
+        (["data.class_names=[a,b]"], "data.class_names follows from data.classes"),
+        (["--data.batch_size=3"], "--data.batch_size=3 is no option: keys have no dashes, data.batch_size=3"),
+        (["--resume"], "--resume is no option: keys have no dashes, resume=VALUE"),
+        (["data=folder", "data.root=x", "data.classes=a,b"], "give a list, 'data.classes=[a,b]', or add -m for a run"),
+        (["data=folder", "data.root=x", "data.classes=3"], "give a list of names, '[background,cat]', or a table with"),
+        (["lr=1e-3"], "the config has no key lr: did you mean optimizer.lr? "),
+        (["epochs=3"], "the config has no key epochs: did you mean trainer.max_epochs"),
+        (
+            ["model/encoder=resnet50"],
+            "no model/encoder is chosen by the other groups: +model/encoder=CHOICE adds",
+        ),
+        (["trainer.accelerator=gpu"], "trainer.accelerator=gpu: no GPU can be used here; leave it out, or give cpu"),
+        (["data=folder", "data.root=x", "data.classes=[a]", "data.splits=[1,0,0]"], "data.splits: is of another kind"),
+    ],
+)
+def test_words_that_are_nearly_right(refused, monkeypatch, words, said):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert said in refused("train", "logger=csv", *words)
+    if words[0].startswith("data"):
+        assert said.removesuffix(", or add -m for a run") in refused("stats", *words)

@@ -215,6 +215,10 @@ def test_what_it_has_written_is_no_photograph(call, trained, photographs, tmp_pa
     ("words", "message"),
     [
         (["{photos}"], "no run folder is given"),
+        (
+            ["{run}/checkpoints/best.ckpt", "{photos}"],
+            "best.ckpt is a checkpoint: give its run's folder, and --checkpoint",
+        ),
         (["{run}"], "no photograph is given"),
         (["{run}", "{tmp}/nothing.jpg"], "nothing.jpg does not exist"),
         (["{run}", "{photos}", "--scales", "0,1"], "argument --scales: 0,1 are no factors"),

@@ -85,12 +85,15 @@ def test_sub_folders_are_splits(tmp_path):
     np.testing.assert_array_equal(source.sizes("train"), [[6, 8]] * 2)
     with pytest.raises(InputError, match="split test has no pair in it; fill images/test and masks/test"):
         source.check()
+    write_pair(tmp_path, "validation/c")
+    with pytest.raises(InputError, match="1 pairs lie in none of images/train, val and test, validation/c for one"):
+        folder(tmp_path).check(["train"])
 
 
 def test_lists_are_splits(tmp_path):
     for name in ("a", "b.c", "sub/d", "unused"):
         write_pair(tmp_path, name)
-    (tmp_path / "train.txt").write_text("sub/d\na\n")
+    (tmp_path / "train.txt").write_text("\ufeffsub/d\r\na\n", encoding="utf-8")  # as Notepad writes it
     (tmp_path / "val.txt").write_text("b.c.jpg\n\n")
     source = folder(tmp_path)
     assert source.names("train").tolist() == ["sub/d", "a"]
@@ -129,11 +132,13 @@ def test_check_names_the_halves_without_their_other_half(tmp_path):
         ({"splits": {"train": 0.5, "val": 0.1}}, "whose sum is 1"),
         ({"splits": {"train": 0.5, "valid": 0.5}}, "fractions of train, val and test"),
         ({"splits": {"train": 1.5, "val": -0.5}}, "fractions of train, val and test"),
+        ({"splits": [1, 0, 0]}, r"data.splits=\[1, 0, 0\]: give fractions, such as {train: 0.8, val: 0.1, test: 0.1}"),
+        ({"splits": {"train": "a"}}, "data.splits={'train': 'a'}: give fractions"),
         ({"classes": ["sky", "sky"]}, "stands twice"),
         ({"classes": {"sky": 0, "tree": 0}}, r"data\.classes\.tree: the label value 0 is already given"),
         ({"ignore": [1]}, r"data\.ignore: the label value 1 is already given"),
-        ({"ignore": [[1, 2, 3]]}, "mixes single values and"),
-        ({"classes": {"sky": "blue"}, "ignore_index": 1}, "label value blue"),
+        ({"ignore": [[1, 2, 3]]}, r"data\.classes\.sky: the value 0 is no colour"),
+        ({"classes": {"sky": "blue"}, "ignore_index": 1}, r"data\.classes\.sky: blue is no label value"),
         ({"ignore_index": 1}, "ignore_index=1"),
     ],
 )
@@ -141,6 +146,17 @@ def test_contradictions_are_refused(tmp_path, changes, message):
     write_pair(tmp_path, "a")
     with pytest.raises(InputError, match=message):
         folder(tmp_path, **changes)
+
+
+def test_photographs_of_another_kind_are_told_so(tmp_path):
+    write_pair(tmp_path, "a")
+    write_pair(tmp_path, "b")
+    (tmp_path / "images/b.jpg").rename(tmp_path / "images/b.heic")
+    with pytest.raises(InputError, match=r"b\.heic: is of a kind that is not read; save it as JPEG or PNG"):
+        folder(tmp_path).check(["train"])
+    (tmp_path / "images/a.jpg").rename(tmp_path / "images/a.heic")
+    with pytest.raises(InputError, match="images: holds no photograph of a kind that is read"):
+        folder(tmp_path).check(["train"])
 
 
 def test_missing_and_empty_folders_are_named(tmp_path):

@@ -41,9 +41,9 @@ def test_colours_become_classes():
 
 
 def test_the_form_of_labels_and_table_must_agree():
-    with pytest.raises(InputError, match="holds colours"):
+    with pytest.raises(InputError, match=r"holds colours, \[0, 0, 0\] for one.*: give colours, such as"):
         LabelTable({0: 0}, ["a"], 1).apply(np.zeros((2, 2, 3), np.uint8))
-    with pytest.raises(InputError, match="holds single values"):
+    with pytest.raises(InputError, match="holds single values, 0 for one .*: give values, such as"):
         LabelTable({(0, 0, 0): 0}, ["a"], 1).apply(np.zeros((2, 2), np.uint8))
 
 
@@ -54,13 +54,13 @@ def test_the_form_of_labels_and_table_must_agree():
         ({0: 0}, ["a", "b"], 1, "ignore_index=1"),
         ({0: 0}, ["a"], 256, "ignore_index=256"),
         ({0: 5}, ["a"], 1, "maps to 5"),
-        ({70000: 0}, ["a"], 1, "label value 70000"),
-        ({-1: 0}, ["a"], 1, "label value -1"),
-        ({(0, 0, 256): 0}, ["a"], 1, r"label value \(0, 0, 256\)"),
-        ({(0, 0): 0}, ["a"], 1, r"label value \(0, 0\)"),
-        ({0: 0, (0, 0, 0): 0}, ["a"], 1, "mixes"),
+        ({70000: 0}, ["a"], 1, "data.classes.a: 70000 is no label value"),
+        ({-1: 0}, ["a"], 1, "data.classes.a: -1 is no label value"),
+        ({(0, 0, 256): 0}, ["a"], 1, r"data.classes.a: \[0, 0, 256\] is no label value"),
+        ({(0, 0): 0}, ["a"], 1, r"data.classes.a: \[0, 0\] is no label value"),
+        ({0: 0, (0, 0, 0): 0}, ["a"], 1, "data.classes.a: the value 0 is no colour, as others are"),
         ({}, [], 0, "0 classes"),
-        ({"0": 0}, ["a"], 1, "label value 0: give a whole number"),
+        ({"0": 0}, ["a"], 1, "data.classes.a: 0 is no label value: give 0 to 65535"),
     ],
 )
 def test_contradictions_are_refused(mapping, names, ignore_index, message):

@@ -226,8 +226,7 @@ def test_a_class_of_one_image_cannot_be_compared_and_one_of_two_hardly(write, ma
         confusion[:, 8] = confusion[:, :, 8] = 0
         confusion[3, 8, 8], confusion[3, 8, 0] = 1000 * right, 1000 * (1 - right)
         write(name, accuracy, confusion=confusion)
-        confusion[5] = confusion[3]
-        confusion[5, 8, 8] += 7
+        confusion[5, 8, 8], confusion[5, 8, 0] = 650 + 50 * right, 350 - 50 * right
         write(f"{name}2", accuracy, confusion=confusion, seed=1)
     rare = f"iou/{find_runs([tmp_path])[0][0].evaluation().class_names[8]}"
     ones = group_runs(find_runs([tmp_path / "a", tmp_path / "b"])[0])

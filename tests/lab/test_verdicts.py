@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from seglab.lab.significance import Estimate, SeedVariance
+from seglab.lab.significance import LEVEL, Estimate, SeedVariance
 from seglab.lab.verdicts import judged, rounded_up
 
 
@@ -44,3 +44,11 @@ def test_holm_decides_the_verdict():
 
 def test_numbers_are_rounded_up_to_two_digits():
     assert [rounded_up(number) for number in (7, 42, 421, 420, 12345)] == [7, 42, 430, 420, 13000]
+
+
+def test_two_images_that_decide_have_one_degree_of_freedom():
+    assert Estimate(0.01, 0.0, 150, 1e-6, deciding=2).critical(LEVEL) == pytest.approx(12.706, rel=1e-3)
+    assert Estimate(0.01, 0.0, 150, 1e-6, deciding=2).with_images(1500).critical(LEVEL) == pytest.approx(
+        2.093, rel=1e-3
+    )
+    assert Estimate(0.01, 0.0, 150, 1e-6).critical(LEVEL) == pytest.approx(1.976, rel=1e-3)
