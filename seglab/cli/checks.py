@@ -163,7 +163,7 @@ def check_position(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
         )
     if cfg.max_images is not None and epoch > 1:
         seen = {row["epoch"] + 2: row["images_seen"] for row in read_run(Path(cfg.resume)).history}
-        if seen[epoch] >= cfg.max_images:
+        if seen.get(epoch, 0) >= cfg.max_images:
             least = int(seen[epoch]) + 1
             raise InputError(f"resume={cfg.resume}: epoch {epoch} has begun already: give max_images={least} or more")
     inside = not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]

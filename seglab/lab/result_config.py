@@ -31,7 +31,8 @@ def config_of_result(config: dict[str, Any]) -> dict[str, Any]:
 def _callbacks_of_result(callbacks: dict[str, Any]) -> dict[str, Any]:
     """Returns what says how long a run trains and which of its epochs is tested, where it is not the default."""
     best = {key: value for key, value in callbacks.get("best", {}).items() if key in _BEST}
-    of_result = {"early_stopping": callbacks.get("early_stopping"), "best": None if best in ({}, _BEST) else best}
+    stopping = {key: value for key, value in (callbacks.get("early_stopping") or {}).items() if key != "_target_"}
+    of_result = {"early_stopping": stopping, "best": None if best in ({}, _BEST) else best}
     return _without_nulls(of_result)
 
 

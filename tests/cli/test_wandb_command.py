@@ -41,7 +41,7 @@ def test_a_report_shows_the_finished_runs_of_a_sweep(on_line, wandb_server, wand
     assert "2 of 2 runs are not uploaded" in done.stderr
     [saved] = wandb_server.reports
     assert (saved["entityName"], saved["projectName"]) == ("me", "seglab")
-    assert saved["displayName"] == "Which learning rate?" and "4 test images, full" in saved["description"]
+    assert saved["displayName"] == "Which learning rate?" and "4 images (test), full" in saved["description"]
     spec = json.loads(saved["spec"])
     grids = [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
     for grid in grids:
