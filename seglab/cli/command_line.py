@@ -1,8 +1,9 @@
 """What every command line of seglab shares: its errors are one line, and values are quoted as Hydra reads them."""
 
 import argparse
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Never
 
 from seglab.errors import InputError
@@ -53,6 +54,12 @@ def positive(word: str) -> int:
 def is_number(value: Any) -> bool:
     """Returns whether a key's value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def did_you_mean(word: str, valid: Iterable[str], count: int = 1) -> str:
+    """Returns `did you mean X? ` for a mistyped word, with so many of the nearest valid ones, or nothing."""
+    near = difflib.get_close_matches(word, list(valid), n=count)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def parse_values(values: Mapping[str, Any]) -> "dict[str, Override]":

@@ -60,10 +60,11 @@ def check_accelerator(accelerator: str) -> None:
     Raises:
         InputError: Naming the key.
     """
+    if accelerator not in ("gpu", "cuda"):
+        return
     import torch
 
-    usable = torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())
-    if accelerator in ("gpu", "cuda") and not usable:
+    if not (torch.cuda.is_available() or (accelerator == "gpu" and torch.backends.mps.is_available())):
         raise InputError(f"trainer.accelerator={accelerator}: no GPU can be used here; leave it out, or give cpu")
 
 

@@ -39,10 +39,9 @@ def main() -> None:
         print(__version__)
         return
     if words[0] not in COMMANDS:
-        import difflib
+        from seglab.cli.command_line import did_you_mean
 
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(words[0], COMMANDS)
         print(f"error: seglab has no command {words[0]}: {hint}the commands are {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     run(words[0], words[1:])

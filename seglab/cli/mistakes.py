@@ -13,7 +13,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seglab.cli.command_line import quoted
+from seglab.cli.command_line import did_you_mean, quoted
 from seglab.errors import InputError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -131,11 +131,11 @@ def _last_line(error: BaseException) -> str:
 
 
 def _nearest(name: str, valid: list[str]) -> str:
-    near = difflib.get_close_matches(name, valid, n=3, cutoff=0.6)
-    if not near:  # the end of a key alone, as lr and epochs for optimizer.lr and trainer.max_epochs
-        ends = {key: key.rpartition(".")[2] for key in valid}
-        known = difflib.get_close_matches(name, set(ends.values()), n=1, cutoff=0.7)
-        near = [key for key, end in ends.items() if end in known][:3]
+    if hint := did_you_mean(name, valid, count=3):
+        return hint
+    ends = {key: key.rpartition(".")[2] for key in valid}  # lr and epochs mean optimizer.lr and trainer.max_epochs
+    known = difflib.get_close_matches(name, set(ends.values()), n=1, cutoff=0.7)
+    near = [key for key, end in ends.items() if end in known][:3]
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 

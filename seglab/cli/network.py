@@ -80,8 +80,9 @@ def load_network(runs: Sequence[Path], options: Namespace, temperature: str | fl
         temperature: a number above 0, or `fitted`; 1 by default.
 
     Raises:
-        InputError: As `load_inference` and `resolve_temperature`, or there is no such device.
+        InputError: As `check_scales`, `load_inference` and `resolve_temperature`, or there is no such device.
     """
+    check_scales(options.scales)
     register_resolvers()
     configs = [load_config(run) for run in runs]
     inference = load_inference(runs, configs, options)
@@ -111,7 +112,6 @@ def load_inference(runs: Sequence[Path], configs: Sequence[DictConfig], options:
     Raises:
         InputError: A checkpoint cannot be read, the runs have other classes or sizes, or an option is out of range.
     """
-    check_scales(options.scales)
     for run, config in zip(runs[1:], configs[1:], strict=True):
         for key in ("class_names", "resize"):
             if config.data[key] != configs[0].data[key]:

@@ -1,6 +1,5 @@
 """What stands in a run's folder: where things are, and the summary that every other tool reads."""
 
-import difflib
 import json
 import os
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from seglab.cli.command_line import quoted
+from seglab.cli.command_line import did_you_mean, quoted
 from seglab.errors import InputError
 
 
@@ -59,8 +58,7 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
     """
     path = run / "checkpoints" / f"{checkpoint}.ckpt" if checkpoint in ("best", "last") else Path(checkpoint)
     if not path.is_file():
-        near = difflib.get_close_matches(checkpoint, ("best", "last"), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(checkpoint, ("best", "last"))
         raise InputError(f"checkpoint={checkpoint}: {path} does not exist; {hint}give best, last or a path")
     return path
 

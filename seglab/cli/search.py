@@ -4,13 +4,12 @@ import csv
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
@@ -18,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from seglab.cli import job
-from seglab.cli.command_line import parse_values
 from seglab.cli.run_folder import has_checkpoint, read_summary, shown
-from seglab.cli.sweep_job import lockable, put_aside, slot, start_words
+from seglab.cli.search_space import check_space, parse_space, suggest
+from seglab.cli.sweep_job import claim, put_aside, slot, start_words
 from seglab.cli.sweep_plan import resolved_config
 from seglab.errors import InputError
 from seglab.lab.result_config import config_hash
@@ -90,74 +89,15 @@ def open_study(cfg: DictConfig, folder: Path, base: list[str]) -> Any:
     return study
 
 
-def parse_space(space: Mapping[str, str]) -> dict[str, Override]:
-    """Returns the parsed values of a search space, written in Hydra's own words for a sweep.
-
-    Args:
-        space: key to `choice(a,b)`, `interval(low,high)` or `range(start,stop,step)`; `tag(log,interval(low,high))` is
-            a logarithmic scale, `int(interval(low,high))` whole numbers.
-
-    Raises:
-        InputError: A value is none of these.
-    """
-    parsed = parse_values(space)
-    for key, override in parsed.items():
-        if not isinstance(override.value(), ChoiceSweep | IntervalSweep | RangeSweep):
-            raise InputError(
-                f"search.space.{key}={space[key]}: give choice(a,b), interval(low,high) or range(start,stop,step)"
-            )
-    return parsed
-
-
-def suggest(trial: Any, key: str, override: Override) -> str:
-    """Returns the word `key=value` that an Optuna trial takes from a key's part of the space."""
-    sweep = override.value()
-    if isinstance(sweep, IntervalSweep):
-        draw = trial.suggest_int if isinstance(sweep.start, int) else trial.suggest_float
-        value = draw(key, sweep.start, sweep.end, log="log" in sweep.tags)
-    elif isinstance(sweep, RangeSweep):
-        values = sorted(sweep.range())
-        draw = trial.suggest_int if isinstance(values[0], int) else trial.suggest_float
-        value = draw(key, values[0], values[-1], step=abs(sweep.step))
-    else:
-        value = trial.suggest_categorical(key, list(override.sweep_string_iterator()))
-    return f"{key}={value}"
-
-
-def check_space(space: Mapping[str, str], study: Any) -> None:
-    """Refuses a space that cannot be drawn from, or not in this study.
-
-    Raises:
-        InputError: Naming the key.
-    """
-    import optuna
-    from optuna.distributions import check_distribution_compatibility
-
-    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler()).ask()
-    searched = {key: value for each in study.get_trials(deepcopy=False) for key, value in each.distributions.items()}
-    for key, override in parse_space(space).items():
-        try:
-            suggest(trial, key, override)
-        except (ValueError, IndexError) as error:
-            raise InputError(f"search.space.{key}={space[key]}: nothing can be drawn from it ({error})") from None
-        try:
-            check_distribution_compatibility(searched.get(key, trial.distributions[key]), trial.distributions[key])
-        except ValueError:
-            raise InputError(
-                f"search.space.{key}={space[key]}: the search has drawn it from another space already; give another "
-                "sweep.name"
-            ) from None
-
-
 @contextmanager
 def _claimed(study: Any, folder: Path, trials: int) -> Iterator[Any]:
     """Yields a trial that no other worker has: one that was cut, else a new one, else none; and holds it meanwhile."""
     with ExitStack() as held:
-        with job.lock(lockable(folder, ".trials", "next"), wait=True):
+        with claim(folder, "trials", "next", wait=True):
             trial = _cut_trial(study, folder, held)
             if trial is None and len(study.get_trials(deepcopy=False)) < trials:
                 trial = study.ask()
-                held.enter_context(job.lock(lockable(folder, ".trials", trial.number)))
+                held.enter_context(claim(folder, "trials", trial.number))
         yield trial
 
 
@@ -165,9 +105,9 @@ def _cut_trial(study: Any, folder: Path, held: ExitStack) -> Any:
     from optuna.trial import Trial, TrialState
 
     for cut in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        with ExitStack() as claim:
-            if claim.enter_context(job.lock(lockable(folder, ".trials", cut.number))):
-                held.push(claim.pop_all())
+        with ExitStack() as own:
+            if own.enter_context(claim(folder, "trials", cut.number)):
+                held.push(own.pop_all())
                 return Trial(study, cut._trial_id)
     return None
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from seglab.cli import job
 from seglab.cli.mistakes import told_in_a_line
 from seglab.cli.run_folder import make_folder, read_summary, shown
-from seglab.cli.sweep_job import lockable, put_aside, slot, start_words
+from seglab.cli.sweep_job import claim, put_aside, slot, start_words
 from seglab.cli.sweep_plan import (
     AGAIN,
     LEAVE,
@@ -121,7 +121,7 @@ def run_planned_job(cfg: DictConfig) -> None:
     run = folder / this.folder
     if this.action == SKIP:
         return
-    with slot(folder) as environment, job.lock(lockable(folder, ".jobs", this.folder)) as free:
+    with slot(folder) as environment, claim(folder, "jobs", this.folder) as free:
         action = action_now(run, words) if free else LEAVE
         if action in (SKIP, LEAVE):
             return

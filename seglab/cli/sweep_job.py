@@ -4,7 +4,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -28,11 +28,11 @@ def put_aside(run: Path) -> None:
     run.rename(aside / f"{run.name}-{number}")
 
 
-def lockable(folder: Path, *names: object) -> Path:
-    """Returns a folder below a sweep's, made if it is not there, for a lock on what it is named by."""
-    path = folder.joinpath(*map(str, names))
+def claim(folder: Path, kind: str, name: object, wait: bool = False) -> AbstractContextManager[bool]:
+    """Returns the `job.lock` on one thing of a sweep's folder: a place, a job, a trial."""
+    path = folder / f".{kind}" / str(name)
     path.mkdir(parents=True, exist_ok=True)
-    return path
+    return job.lock(path, wait)
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def slot(folder: Path) -> Iterator[dict[str, str]]:
     environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // n_jobs))}
     while True:
         for place in range(n_jobs):
-            with job.lock(lockable(folder, ".places", place)) as free:
+            with claim(folder, "places", place) as free:
                 if free:
                     if gpus:
                         environment["CUDA_VISIBLE_DEVICES"] = gpus.split(",")[place % len(gpus.split(","))]

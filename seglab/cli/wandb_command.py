@@ -1,6 +1,5 @@
 """`seglab wandb`: a report that compares runs in Weights & Biases, the upload of offline runs, and W&B sweeps."""
 
-import difflib
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from seglab.cli.command_line import CommandParser
+from seglab.cli.command_line import CommandParser, did_you_mean
 from seglab.cli.mistakes import told_in_a_line
 from seglab.errors import InputError
 from seglab.lab.runs import find_runs, runs_to_compare
@@ -39,8 +38,7 @@ def main() -> None:
         return
     with told_in_a_line("train"):
         if words[0] not in commands:
-            near = difflib.get_close_matches(words[0], commands, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            hint = did_you_mean(words[0], commands)
             raise InputError(f"seglab wandb has no command {words[0]}: {hint}the commands are {', '.join(commands)}")
         commands[words[0]](words[1:])
 

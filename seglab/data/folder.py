@@ -52,11 +52,6 @@ class ImageFolder(PairedFiles):
         images, others, faults = _list_files(root / "images")
         masks, _, mask_faults = _list_files(root / "masks")
         self._faults = [*faults, *mask_faults, *_orphans(root, images, masks, others)]
-        if masks and not images:
-            kinds = " ".join(sorted(SUFFIXES))
-            self._faults = [
-                f"{root / 'images'}: holds no photograph of a kind that is read ({kinds}); save them as one"
-            ]
         names = sorted(images.keys() & masks.keys())
         self._all = Pairs(
             "all", np.array(names), np.array([images[n] for n in names]), np.array([masks[n] for n in names])
@@ -189,6 +184,10 @@ def _list_files(folder: Path) -> tuple[dict[str, str], dict[str, str], list[str]
 
 
 def _orphans(root: Path, images: dict[str, str], masks: dict[str, str], others: dict[str, str]) -> Iterator[str]:
+    if masks and not images:
+        kinds = " ".join(sorted(SUFFIXES))
+        yield f"{root / 'images'}: holds no photograph of a kind that is read ({kinds}); save them as one"
+        return
     for name in sorted(images.keys() - masks.keys()):
         yield f"{root / 'images' / name}{images[name]}: has no label image masks/{name}.*; add it or remove the image"
     for name in sorted(masks.keys() - images.keys()):

@@ -1,7 +1,11 @@
 import http.server
 import importlib.util
 import json
+import subprocess
+import sys
 import threading
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
@@ -13,6 +17,7 @@ from seglab.cli.resolvers import register_resolvers
 SMALL = ["model=unet4", "model.width=0.02", "data.source.train=8", "data.source.val=4", "data.source.test=4"]
 SMALL += ["data.crop_size=32", "data.batch_size=4", "trainer.max_epochs=2", "callbacks.strips.every_n_epochs=1"]
 KEY = "0" * 40
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -160,3 +165,26 @@ def refused(tmp_path, call):
         return said
 
     return run
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from seglab.cli import job
+with job.lock(Path(sys.argv[1])) as free: print(free, flush=True); input()
+"""
+
+
+@pytest.fixture
+def held(environment):
+    """Holds a folder's lock in another process, as a training does, for a block."""
+
+    @contextmanager
+    def hold(folder):
+        line = [sys.executable, "-c", HOLD, str(folder)]
+        with subprocess.Popen(line, stdin=-1, stdout=-1, text=True, cwd=ROOT, env=environment) as other:
+            assert other.stdout.readline() == "True\n"
+            yield
+            other.communicate("\n")
+
+    return hold

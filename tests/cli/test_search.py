@@ -13,7 +13,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from seglab.cli.run_folder import write_summary
-from seglab.cli.search import JOURNAL, check_space, parse_space, suggest, trial_command
+from seglab.cli.search import JOURNAL, trial_command
+from seglab.cli.search_space import check_space, parse_space, suggest
 from seglab.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -168,17 +168,13 @@ def test_a_job_that_was_cut_and_cannot_go_on_has_failed(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["error"] == "exit status 2"
 
 
-def test_a_finished_run_has_finished_and_a_run_of_another_process_is_its_own(tmp_path):
+def test_a_finished_run_has_finished_and_a_run_of_another_process_is_its_own(held, tmp_path):
     words = [f"resume={tmp_path}"]  # ends with status 2
     write_summary(tmp_path, {"status": "finished"})
     assert run_job(words, tmp_path, None, {}) == "finished"
     write_summary(tmp_path, {"status": "running"})
-    asked = "from seglab.cli import job; from pathlib import Path; import sys\n"
-    asked += "with job.lock(Path(sys.argv[1])) as free: print(free, flush=True); input()"
-    other = subprocess.Popen([sys.executable, "-c", asked, str(tmp_path)], stdin=-1, stdout=-1, text=True, cwd=ROOT)
-    assert other.stdout.readline() == "True\n"
-    assert run_job(words, tmp_path, None, {}) == "running" and status(tmp_path) == "running"
-    other.communicate("\n")
+    with held(tmp_path):
+        assert run_job(words, tmp_path, None, {}) == "running" and status(tmp_path) == "running"
 
 
 def test_a_sweep_counts_jobs_that_end_between_two_looks(tmp_path):
@@ -192,24 +188,16 @@ def test_a_sweep_counts_jobs_that_end_between_two_looks(tmp_path):
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [("", None), ("4,5", {"4", "5"})])
-def test_jobs_side_by_side_share_out_gpus_and_threads(monkeypatch, tmp_path, gpus, expected):
+def test_jobs_side_by_side_share_out_gpus_and_threads(monkeypatch, held, tmp_path, gpus, expected):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     hydra = OmegaConf.create({"hydra": {"launcher": {"n_jobs": 2}}})
     monkeypatch.setattr(HydraConfig, "get", lambda: hydra.hydra)
-    asked = "from seglab.cli import job; from pathlib import Path; import sys\n"
-    asked += "with job.lock(Path(sys.argv[1])) as free: print(free, flush=True); input()"
     with slot(tmp_path) as first:
         assert first["OMP_NUM_THREADS"] == "4"
-    place = tmp_path / ".places" / "0"
-    other = subprocess.Popen(
-        [sys.executable, "-c", asked, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert other.stdout.readline() == "True\n"
-    with slot(tmp_path) as second:  # the first place is another process's now
+    with held(tmp_path / ".places" / "0"), slot(tmp_path) as second:  # the first place is another process's now
         taken = {first.get("CUDA_VISIBLE_DEVICES"), second.get("CUDA_VISIBLE_DEVICES")}
-    other.communicate("\n")
     assert taken == (expected or {None})
 
 

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -158,7 +156,7 @@ def test_two_sweeps_of_a_folder_plan_other_folders_for_other_configs(tmp_path, m
     assert [written[tuple(words)] for words in first] == ["seed=0", "seed=1"]
 
 
-def test_what_a_job_needs_is_asked_anew_when_its_turn_comes(composing, environment, tmp_path):
+def test_what_a_job_needs_is_asked_anew_when_its_turn_comes(composing, held, tmp_path):
     words, run = [*POCKET, *SCENES], tmp_path / "run"
     assert action_now(run, words) == "start"
     run.mkdir()
@@ -167,13 +165,8 @@ def test_what_a_job_needs_is_asked_anew_when_its_turn_comes(composing, environme
         write_summary(run, {"status": status, "git_commit": None, "data_fingerprint": data})
         assert action_now(run, words) == action
     write_summary(run, {"status": "failed"})
-    asked = "from seglab.cli import job; from pathlib import Path; import sys\n"
-    asked += "with job.lock(Path(sys.argv[1])) as free: print(free, flush=True); input()"
-    line = [sys.executable, "-c", asked, str(run)]
-    other = subprocess.Popen(line, stdin=-1, stdout=-1, text=True, cwd=ROOT, env=environment)
-    assert other.stdout.readline() == "True\n"
-    assert action_now(run, words) == "leave"  # a failed run that another sitting trains again
-    other.communicate("\n")
+    with held(run):
+        assert action_now(run, words) == "leave"  # a failed run that another sitting trains again
 
 
 def test_a_repeated_job_is_one():

@@ -237,15 +237,6 @@ def test_a_class_of_one_image_cannot_be_compared_and_one_of_two_hardly(write, ma
     assert difference.verdict == "no difference shown" and difference.interval[0] < 0 < difference.interval[1]
 
 
-def test_groups_of_the_same_choices_have_labels_of_their_own(make_run, tmp_path):
-    timm = {"model": "unet_timm"}
-    make_run(tmp_path / "a", choices={"model": "unet6"})
-    make_run(tmp_path / "b", choices=timm, changes={"model.encoder.name": "resnet18"})
-    make_run(tmp_path / "c", choices=timm, changes={"model.encoder.name": "resnet34"})
-    labels = [group.label for group in groups_in(tmp_path)]
-    assert len(set(labels)) == 3 and "resnet18" in labels[1] and "resnet34" in labels[2], labels
-
-
 def test_an_unfinished_baseline_is_told_so(write, tmp_path):
     write("a", 0.7)
     with pytest.raises(InputError, match="--baseline .*cut has not finished"):

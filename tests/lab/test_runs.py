@@ -185,3 +185,12 @@ def test_what_changes_no_result_changes_no_hash():
     other = {"data": {"name": "voc", "download": True, "source": {}}, "new": {"off": None}}
     assert config_hash(config) == config_hash(other | {"trainer": {"max_epochs": 3, "num_sanity_val_steps": 0}})
     assert config_hash(config) != config_hash(other | {"trainer": {"max_epochs": 4}})
+
+
+def test_groups_of_the_same_choices_have_labels_of_their_own(make_run, tmp_path):
+    timm = {"model": "unet_timm"}
+    make_run(tmp_path / "a", choices={"model": "unet6"})
+    make_run(tmp_path / "b", choices=timm, changes={"model.encoder.name": "resnet18"})
+    make_run(tmp_path / "c", choices=timm, changes={"model.encoder.name": "resnet34"})
+    labels = [group.label for group in group_runs(find_runs([tmp_path])[0])]
+    assert len(set(labels)) == 3 and "resnet18" in labels[1] and "resnet34" in labels[2], labels
