@@ -156,6 +156,10 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
             summary = report(cfg, run, trainer, task, datamodule)
         except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
             raise Interrupted(143 if trainer.received_sigterm else 130) from None
+        except RuntimeError:
+            if not trainer.received_sigterm:
+                raise
+            raise Interrupted(143) from None  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers
     if IS_FIRST_PROCESS:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
         log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])

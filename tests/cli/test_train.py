@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -79,21 +80,26 @@ def test_two_processes_train_a_network_with_parameters_that_get_no_gradient(comm
     assert summary(tmp_path / "run")["status"] == "finished"
 
 
-@pytest.mark.parametrize(("cut", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status):
+@pytest.mark.parametrize(
+    ("cut", "status", "send", "workers"),
+    [(signal.SIGINT, 130, os.kill, 0), (signal.SIGTERM, 143, os.kill, 0), (signal.SIGTERM, 143, os.killpg, 2)],
+)
+def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status, send, workers):
     run = tmp_path / "run"
     words = [*POCKET, *SCENES, "trainer.max_epochs=5000", "logger=wandb", f"hydra.run.dir={run}"]
+    words += [f"data.num_workers={workers}"]
     process = subprocess.Popen(
         [sys.executable, "train.py", *words],
         cwd=ROOT,
         env=environment,
         stderr=subprocess.STDOUT,
         stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(cut)
+    send(process.pid, cut)
     said = process.communicate(timeout=120)[0].decode()
     assert process.returncode == status, said
     assert summary(run)["status"] == "interrupted"
@@ -101,6 +107,7 @@ def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status):
 
 
 CUT_THE_TEST = """
+import os
 import os
 import signal
 from pathlib import Path
