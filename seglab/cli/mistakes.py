@@ -64,7 +64,7 @@ def explain(error: BaseException, config_name: str) -> str:
         key = match[1].strip().lstrip("+~")
         if (CONF / key).is_dir():
             return f"no {key} is chosen by the other groups: +{key}=CHOICE adds one of {', '.join(_choices(key))}"
-        return f"the config has no key {key}: {_hint(key, config_name)}`python {config_name}.py --cfg job` lists all"
+        return f"the config has no key {key}: {hint(key, config_name)}`python {config_name}.py --cfg job` lists all"
     if match := re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text):
         runs = ", or add -m for a run with each" if Path(sys.argv[0]).name == "train.py" else ""
         return f"{match[1]}={match[2]} is several values: give a list, '{match[1]}=[{match[2]}]'{runs}"
@@ -139,7 +139,7 @@ def _nearest(name: str, valid: list[str]) -> str:
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 
-def _hint(key: str, config_name: str) -> str:
+def hint(key: str, config_name: str) -> str:
     """Returns what may have been meant by a key that the config does not have: of the choices given, or of others."""
     given = [word for word in sys.argv[1:] if "=" in word and "," not in word]
     words = [word for word in given if (CONF / word.partition("=")[0]).is_dir()]

@@ -83,7 +83,7 @@ def train(cfg: DictConfig) -> None:
         InputError: The config has a mistake, or another process trains in the folder.
     """
     from seglab.cli.checks import check_config
-    from seglab.cli.word_checks import check_numbers, check_without
+    from seglab.cli.word_checks import check_added, check_numbers, check_without
 
     run, overrides = Path(cfg.run_dir), list(HydraConfig.get().overrides.task)
     if not IS_FIRST_PROCESS:
@@ -92,6 +92,7 @@ def train(cfg: DictConfig) -> None:
         cfg.data.root = str(Path(cfg.data.root).resolve())
     check_without(cfg, overrides)
     check_numbers(cfg, overrides)
+    check_added(cfg, overrides)
     check_config(cfg)
     make_folder(run, "run_dir")
     with lock(run, attempts=10) as free:  # who only asks whether it is held, holds it for a moment

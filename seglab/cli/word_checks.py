@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seglab.cli.command_line import is_number
-from seglab.cli.mistakes import CONF
+from seglab.cli.mistakes import CONF, hint
 from seglab.cli.run_folder import resolved
 from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
@@ -42,6 +42,32 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
             faults.append(f"{key}={value}: give a number, such as {default}")
     if faults:
         raise InputError("\n".join(faults))
+
+
+def check_added(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses a key that + adds where nothing reads it.
+
+    A part, which has a `_target_`, refuses what it does not take when it is built; elsewhere a mistyped key would
+    change nothing.
+
+    Args:
+        cfg: The composed config.
+        overrides: The words of the command line that it was composed of.
+
+    Raises:
+        InputError: Naming the first such key.
+    """
+    for word in overrides:
+        key = word.partition("=")[0].lstrip("+")
+        if not word.startswith("+") or (CONF / key.partition("@")[0]).is_dir():
+            continue
+        names = key.split(".")
+        above = [OmegaConf.select(cfg, ".".join(names[:count])) for count in range(1, len(names) + 1)]
+        if any(isinstance(node, DictConfig) and "_target_" in node for node in above):
+            continue
+        before = flat(OmegaConf.to_container(compose("train", [other for other in overrides if other != word])))
+        if not any(f"{key}.".startswith(f"{known}.") for known, value in before.items() if value != {}):
+            raise InputError(f"{word}: nothing reads such a key; {hint(key, 'train')}leave it out")
 
 
 def check_without(cfg: DictConfig, overrides: Sequence[str]) -> None:

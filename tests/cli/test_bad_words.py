@@ -24,6 +24,16 @@ def test_names_are_those_of_the_choices_given_or_of_the_choices_that_have_them(r
     assert "model.encoder.name: ConvEncoder takes no such key; leave it out, or choose the model= that has it" in said
 
 
+def test_added_keys_that_nothing_reads(refused):
+    assert "+data.batchsize=4: nothing reads such a key; did you mean data.batch_size" in refused(
+        "train", "+data.batchsize=4"
+    )
+    assert "scheduler=warmup_cosine, warmup_poly have it; leave it out" in refused("train", "+scheduler.warmup=0.1")
+    assert "+callbacks.mine.every=2: nothing reads such a key" in refused("train", "+callbacks.mine.every=2")
+    known = ["++data.batch_size=4", "+model.auxiliary_weights.16=0.4", "+callbacks.mine={_target_:builtins.object}"]
+    assert "trainer.max_epochs=0" in refused("train", *known, "trainer.max_epochs=0")
+
+
 def test_values_that_need_quotes_are_shown_in_them(refused):
     said = refused("train", "data=folder", "data.root=my photos (1)")
     assert """two pairs of them: 'data.root="my photos (1)"'""" in said
