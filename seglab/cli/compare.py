@@ -136,6 +136,7 @@ def compare_paths(arguments: argparse.Namespace) -> "Comparison":
     Raises:
         InputError: No run finished, or they cannot be compared.
     """
+    from seglab.cli.job import status
     from seglab.lab.comparison import compare
     from seglab.lab.groups import group_runs
     from seglab.lab.runs import runs_to_compare
@@ -143,7 +144,7 @@ def compare_paths(arguments: argparse.Namespace) -> "Comparison":
     finished, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
     options = {key: getattr(arguments, key) for key in ("split", "resamples", "seed", "pool_seeds")}
     comparison = compare(group_runs(finished, arguments.split), arguments.metric, arguments.baseline, **options)
-    left_out = [f"{run.folder} is left out: {run.summary.get('status', 'unfinished')}." for run in unfinished]
+    left_out = [f"{run.folder} is left out: {status(run.folder)}." for run in unfinished]
     return replace(comparison, notes=[*left_out, *comparison.notes])
 
 

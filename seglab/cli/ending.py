@@ -1,6 +1,10 @@
 """How a training ends: what became of it, and the test of its best checkpoint."""
 
+import errno
 import logging
+import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +19,11 @@ from seglab.errors import InputError
 log = logging.getLogger(__name__)
 
 MOST_LINES = 20  # of an error, in the summary
+_LOST_WORKER = r"DataLoader worker .*(killed by signal|exited unexpectedly)"
 
 
 class Interrupted(SystemExit):
-    """The run was cut by Ctrl-C or SIGTERM; `code` is the exit status that says so."""
+    """The run was cut by Ctrl-C, SIGTERM or SIGHUP; `code` is the exit status that says so."""
 
 
 @contextmanager
@@ -34,15 +39,19 @@ def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
         write_summary(run, (ending or {}) | {"seconds": round(time.time() - start, 1)})
 
     ending = {"status": "failed"}
+    go_on = f"go on with python train.py resume={shown(run)}"
     try:
         yield note_seconds
         ending = {"status": "finished"}
     except (Interrupted, KeyboardInterrupt):
         ending = {"status": "interrupted"}
-        how = f"go on with python train.py resume={shown(run)}" if has_checkpoint(run) else "there is no checkpoint yet"
-        log.warning("cut: %s", how)
+        log.warning("cut: %s", go_on if has_checkpoint(run) else "there is no checkpoint yet")
         raise
     except Exception as error:
+        if is_the_machines(error):
+            ending = {"status": "killed"}  # as by SIGKILL: a sweep goes on with it
+            if has_checkpoint(run):
+                log.warning("the machine failed: %s", go_on)
         lines = f"{type(error).__name__}: {error}".splitlines()
         if len(lines) > MOST_LINES:
             lines[MOST_LINES:] = [f"... and {len(lines) - MOST_LINES} lines more"]
@@ -50,6 +59,37 @@ def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
         raise
     finally:
         note_seconds(ending)
+
+
+def is_the_machines(error: Exception) -> bool:
+    """Returns whether what ended a run is no fault of its own, so that it may go on: a full disk, a killed worker."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+    return isinstance(error, RuntimeError) and bool(re.search(_LOST_WORKER, str(error)))
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Ends the block by `Interrupted` on SIGTERM and, but under nohup, SIGHUP, as of a terminal that is closed.
+
+    While Lightning trains or tests, SIGTERM is its own, and ends the run after a step.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        if signal.getsignal(number) is end:  # Lightning puts its own before it
+            raise Interrupted(128 + number)
+
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
+    if threading.current_thread() is threading.main_thread():
+        for number in (number for number in numbers if before[number] is not signal.SIG_IGN):
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
@@ -74,9 +114,12 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any)
     if not trainer.is_global_zero:
         return {}
     best_epoch = load_checkpoint(Path(best.best_model_path))["epoch"]
+    of_best = [row["val/miou"] for row in read_run(run).history if row["epoch"] == best_epoch and "val/miou" in row]
+    if not of_best:
+        raise InputError(f"{run / 'metrics.csv'} has no scores of epoch {best_epoch + 1}, the best: restore the file")
     summary = {
         "best_epoch": best_epoch + 1,
-        "best_val_miou": next(row["val/miou"] for row in read_run(run).history if row["epoch"] == best_epoch),
+        "best_val_miou": of_best[0],
         "test_miou": writer.result["miou"],
         "protocol": cfg.protocol,
         "epochs": trainer.current_epoch,

@@ -13,9 +13,9 @@ from seglab.cli.evaluation_folder import inference_settings, name_of_folder, set
 from seglab.cli.leakage import refuse_training_images
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import CONF, refuse_words, told_in_a_line
-from seglab.cli.network_options import check_scales
+from seglab.cli.network_options import OVERLAP, check_scales
 from seglab.cli.resolvers import register_resolvers
-from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, read_summary
+from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, make_folder, read_summary
 from seglab.cli.score_table import print_scores
 from seglab.cli.temperature import FIT, refuse_other_data, resolve_temperature, temperature_path, write_temperature
 from seglab.errors import InputError
@@ -90,7 +90,12 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
     settings |= {"temperature": task.temperature} if task.temperature != 1 else {}
     writer = EvaluationWriter(folder, cfg.split, run_cfg.protocol, overlays=cfg.overlays, inference=settings)
     trainer.callbacks.append(writer)
-    trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
+    make_folder(folder.parent, "run")
+    try:
+        trainer.test(task, datamodule.eval_dataloader(cfg.split), verbose=False)
+    except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
+        print(f"cut: {folder} is as it was before", file=sys.stderr)
+        raise SystemExit(143 if trainer.received_sigterm else 130) from None
     if fits:
         write_temperature(task.temperature_fit, temperature_path(runs, cfg, protocol), writer.result)
     return writer.result, folder
@@ -125,6 +130,8 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"trainer.limit_test_batches={limit}: give a number of batches, or a share of them up to 1.0")
     if not is_number(cfg.overlap):
         raise InputError(f"overlap={cfg.overlap}: give a share from 0 to below 1")
+    if not cfg.window and cfg.overlap != OVERLAP:
+        raise InputError(f"overlap={cfg.overlap} is that of windows: add window=PIXELS")
 
 
 def build_scored_task(cfg: DictConfig, run_cfg: DictConfig, runs: list[Path]) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from seglab.cli.network_options import OVERLAP
+
 
 def several(value: Any) -> list[str]:
     """Returns the values of a key that takes one or a list."""
@@ -28,7 +30,7 @@ def inference_settings(runs: Sequence[Path], options: Namespace | DictConfig) ->
         "flip": options.flip or None,
         "scales": scales if scales != [1] else None,
         "window": options.window or None,
-        "overlap": options.overlap if options.window and options.overlap != 0.5 else None,
+        "overlap": options.overlap if options.window and options.overlap != OVERLAP else None,
     }
     return {key: value for key, value in found.items() if value is not None}
 

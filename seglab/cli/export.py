@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -65,6 +66,8 @@ def export(arguments: Namespace) -> int:
             network cannot be exported.
     """
     refuse_bad_file(arguments.out)
+    if arguments.opset is not None and arguments.out.suffix != ".onnx":
+        raise InputError(f"--opset {arguments.opset} is ONNX's: leave it out, or give a file that ends in .onnx")
     from rich.console import Console
     from rich.progress import track
 
@@ -121,6 +124,8 @@ def refuse_bad_file(path: Path) -> None:
         raise InputError(f"-o {path}: the suffix says the format; give a file that ends in {' or '.join(PACKAGES)}")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"-o {path}: {'is a folder' if path.is_dir() else f'there is no folder {path.parent}'}")
+    if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"-o {path}: cannot be written to; change the permissions, or give another file")
     if missing := [name for name in PACKAGES[path.suffix] if importlib.util.find_spec(name) is None]:
         raise InputError(f"{path.suffix} needs {', '.join(missing)}: pip install -c requirements.lock -e '.[export]'")
 

@@ -22,7 +22,8 @@ except ImportError:  # Windows has no such locks: two sweeps at once are then th
     fcntl = None
 
 OUTPUT = "output.log"
-CUT = (130, 143)  # exit statuses of a job that Ctrl-C or SIGTERM has ended
+NO_FAULT = ("killed", "interrupted")  # statuses of a run that may go on
+CUT = (129, 130, 143)  # exit statuses of a job that SIGHUP, Ctrl-C or SIGTERM has ended
 _PATIENCE = 10.0  # seconds that a job gets to end by itself
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -56,6 +57,14 @@ def is_held(run: Path) -> bool:
         return False
     with lock(run) as free:
         return not free
+
+
+def status(run: Path) -> str:
+    """Returns what is or was the end of a run: cut, where it was to go on and no process trains it."""
+    if is_held(run):
+        return "running"
+    noted = read_summary(run).get("status", "not started")
+    return "cut" if noted == "running" else noted
 
 
 def run_job(
@@ -146,7 +155,7 @@ def _ending(run: Path, code: int, stopped: str | None) -> str:
     elif code < 0:
         _record(run, "killed", f"killed by {signal.Signals(-code).name}")
     elif code:
-        noted = ("failed", "interrupted") if code in CUT else ("failed",)
+        noted = ("failed", "killed", "interrupted") if code in CUT else ("failed", "killed")
         if read_summary(run).get("status") not in noted:
             _record(run, "failed", f"exit status {code}")
     return read_summary(run).get("status", "failed")

@@ -50,10 +50,11 @@ class Network:
         Raises:
             InputError: It is no such image.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"an image of {image.dtype} {image.shape}: give RGB as uint8 (height, width, 3), 0 to 255")
         size = image.shape[:2]
-        resized = torch.from_numpy(resize_image(image, self.resize).transpose(2, 0, 1))
+        pixels = np.require(resize_image(image, self.resize), requirements=["C", "W"])  # a view may be mirrored
+        resized = torch.from_numpy(pixels.transpose(2, 0, 1))
         preds, probabilities = np.empty(size, np.uint8), None
         if with_probabilities:
             probabilities = np.empty((len(self.class_names), *size), np.float16)

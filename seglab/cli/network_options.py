@@ -8,6 +8,7 @@ from seglab.errors import InputError
 
 WINDOW = 1024
 LARGEST_SCALE = 8
+OVERLAP = 0.5  # of windows, where none is given
 
 
 def add_network_options(parser: CommandParser) -> None:
@@ -18,7 +19,8 @@ def add_network_options(parser: CommandParser) -> None:
     parser.add_argument("--scales", type=factors, default=(1.0,), help="mean over these sizes, such as 0.75,1,1.25 (1)")
     parser.add_argument("--window", type=int, default=WINDOW, metavar="PIXELS", help="larger photographs go through in "
                         f"windows of this side, which bounds the memory ({WINDOW}); 0: always whole")  # fmt: skip
-    parser.add_argument("--overlap", type=float, default=0.5, metavar="SHARE", help="of neighbouring windows (0.5)")
+    parser.add_argument("--overlap", type=float, default=OVERLAP, metavar="SHARE",
+                        help=f"of neighbouring windows ({OVERLAP})")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 ...")
 
 

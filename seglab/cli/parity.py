@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch.nn import functional as F
 
 from seglab.cli.network import Network
-from seglab.cli.predict import find_photographs
+from seglab.cli.photographs import find_photographs
 from seglab.cli.run_folder import forbid_download
 from seglab.data.files import read_image
 from seglab.data.reader import resize_image

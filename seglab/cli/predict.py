@@ -3,14 +3,14 @@
 import csv
 import sys
 from argparse import Namespace
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
 from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import told_in_a_line
 from seglab.cli.network_options import add_network_options
+from seglab.cli.photographs import counted, find_photographs, lies_in, named
 from seglab.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,11 +67,14 @@ def predict(arguments: Namespace) -> int:
     runs = [path for path in arguments.paths if (path / ".hydra").is_dir()]
     if not runs:
         refuse_no_run(arguments.paths)
-    found, others = find_photographs([path for path in arguments.paths if path not in runs])
+    found, others, unread = find_photographs([path for path in arguments.paths if path not in runs])
     kinds = ("masks", "overlays", "probabilities", "predictions.csv")
     written = [(arguments.out / kind).resolve() for kind in kinds]
     photographs = dict(named(entry for entry in found if not lies_in(entry[0], written)))
     left_out = counted(path for path in others if not lies_in(path, written))
+    refuse_other_files(arguments.out, kinds)
+    if arguments.temperature is not None and not arguments.probabilities:
+        raise InputError(f"--temperature {arguments.temperature} changes probabilities alone: add --probabilities")
     if not photographs:
         hint = f"; {left_out}" if left_out else ""
         raise InputError(f"no photograph is given: name files, or folders that hold some{hint}")
@@ -81,14 +84,27 @@ def predict(arguments: Namespace) -> int:
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
         faults = predict_all(network, photographs, arguments)
+        done = len(photographs) - len(faults)
     except OSError as error:
         raise InputError(f"-o {arguments.out}: cannot be written ({error}); give another folder") from None
+    faults += unread
     for fault in faults:
         print(f"skipped: {fault}", file=sys.stderr)
     if left_out:
         print(left_out, file=sys.stderr)
-    print(f"{arguments.out}: {len(photographs) - len(faults)} of {len(photographs)} photographs predicted")
+    print(f"{arguments.out}: {done} of {len(photographs)} photographs predicted")
     return 1 if faults else 0
+
+
+def refuse_other_files(out: Path, kinds: Sequence[str]) -> None:
+    """Refuses a folder whose masks/, overlays/ or probabilities/ hold files that no prediction has written: labels.
+
+    Raises:
+        InputError: It is one.
+    """
+    folders = [out / kind for kind in kinds if (out / kind).is_dir()]
+    if not (out / "predictions.csv").exists() and (taken := [each for each in folders if any(each.iterdir())]):
+        raise InputError(f"-o {out}: {taken[0]} has files that seglab predict did not write; give another folder")
 
 
 def refuse_no_run(paths: Sequence[Path]) -> Never:
@@ -127,57 +143,6 @@ def predict_all(network: "Network", photographs: dict[str, Path], arguments: Nam
                 continue
             table.writerow([path, f"masks/{name}.png", *preds.shape, *shares(preds, len(network.class_names))])
     return faults
-
-
-def find_photographs(paths: Sequence[Path]) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Returns each photograph and its place below the folder that was named, folders with all that they hold.
-
-    And the folders' files of other suffixes, but for hidden ones.
-
-    Raises:
-        InputError: A path does not exist.
-    """
-    from seglab.data.files import SUFFIXES
-
-    photographs, others = [], []
-    for path in paths:
-        if path.is_dir():
-            for file in sorted(file for file in path.rglob("*") if file.is_file()):
-                place = file.relative_to(path)
-                if file.suffix.lower() in SUFFIXES:
-                    photographs.append((file, place))
-                elif not any(part.startswith(".") for part in place.parts):
-                    others.append(file)
-        elif path.exists():
-            photographs.append((path, Path(path.name)))
-        else:
-            raise InputError(f"{path} does not exist: give a run folder, a photograph or a folder of photographs")
-    return photographs, others
-
-
-def lies_in(path: Path, places: Sequence[Path]) -> bool:
-    """Returns whether a file is one of some resolved paths, or below one."""
-    return any(map(path.resolve().is_relative_to, places))
-
-
-def counted(others: Iterable[Path]) -> str:
-    """Returns a line on the files of other suffixes than a photograph's, and nothing where there are none."""
-    counts = Counter(path.suffix.lower() or "without" for path in others)
-    if not counts:
-        return ""
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
-    more = ", ..." if len(counts) > 5 else ""
-    return f"left out for their suffix: {counts.total()} ({kinds}{more}); save photographs among them as JPEG or PNG"
-
-
-def named(photographs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
-    """Yields a name for each photograph: its place without the suffix, with it where two would be called the same."""
-    taken: set[str] = set()
-    for path, place in photographs:
-        names = (str(place.with_suffix("")), str(place), *(f"{place}-{number}" for number in range(2, 10_000)))
-        name = next(name for name in names if name not in taken)
-        taken.add(name)
-        yield name, path
 
 
 def predict_one(network: "Network", path: Path, name: str, arguments: Namespace) -> "np.ndarray":
@@ -220,7 +185,8 @@ def save_overlay(image: "np.ndarray", preds: "np.ndarray", num_classes: int, pat
 
     from seglab.task.pictures import overlay
 
-    Image.fromarray(overlay(image, preds, num_classes)).save(path, quality=90)
+    kind = "JPEG" if path.name.endswith(".jpg") else "PNG"  # of a name that is all dots Pillow sees no suffix
+    Image.fromarray(overlay(image, preds, num_classes)).save(path, kind, quality=90)
 
 
 def made(path: Path) -> Path:

@@ -58,8 +58,11 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
     """
     path = run / "checkpoints" / f"{checkpoint}.ckpt" if checkpoint in ("best", "last") else Path(checkpoint)
     if not path.is_file():
-        hint = did_you_mean(checkpoint, ("best", "last"))
-        raise InputError(f"checkpoint={checkpoint}: {path} does not exist; {hint}give best, last or a path")
+        hint = "" if checkpoint in ("best", "last") else did_you_mean(checkpoint, ("best", "last"))
+        there = ", ".join(sorted(each.name for each in (run / "checkpoints").glob("*.ckpt"))) or "no checkpoint"
+        raise InputError(
+            f"checkpoint={checkpoint}: {path} does not exist; {hint}give best, last or a path ({run} has {there})"
+        )
     return path
 
 
@@ -194,5 +197,8 @@ def write_summary(run: Path, values: dict[str, Any]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Writes a file over an older one as a whole: whoever is cut here leaves one of both."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # a checkpoint is on the disk already, and must not be ahead after a power cut
     os.replace(temporary, path)

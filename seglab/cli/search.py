@@ -39,13 +39,16 @@ def run_worker(cfg: DictConfig) -> None:
     base = base_words(hydra.overrides.task)
     space = parse_space(cfg.search.space)
     study = open_study(cfg, folder, base)
+    tried: set[int] = set()
     while True:
         with _claimed(study, folder, cfg.search.trials) as trial:
             if trial is None:
                 return
             run, drawn = trial_folder(folder, trial.number), [suggest(trial, *key) for key in space.items()]
             with slot(folder) as environment:
-                _run_trial(study, trial, trial_command(base, drawn, run), run, cfg.sweep.timeout, environment)
+                command = trial_command(base, drawn, run)
+                _run_trial(study, trial, command, run, cfg.sweep.timeout, environment, trial.number in tried)
+            tried.add(trial.number)
 
 
 def base_words(words: Sequence[str]) -> list[str]:
@@ -122,8 +125,15 @@ def trial_command(base: Sequence[str], drawn: Sequence[str], run: Path) -> list[
 
 
 def _run_trial(
-    study: Any, trial: Any, command: list[str], run: Path, timeout: float | None, environment: dict[str, str]
+    study: Any,
+    trial: Any,
+    command: list[str],
+    run: Path,
+    timeout: float | None,
+    environment: dict[str, str],
+    is_second: bool,
 ) -> None:
+    """Trains a trial and tells the study; one that was killed is left to go on with, but for its second time here."""
     from optuna.trial import TrialState
 
     reported = len(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
@@ -138,7 +148,7 @@ def _run_trial(
     status = job.run_job(command, run, timeout, environment, hopeless)
     if status == "finished":
         study.tell(trial, read_summary(run)["best_val_miou"])
-    else:
+    elif is_second or status not in job.NO_FAULT:
         study.tell(trial, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)
     values = " ".join(f"{key}={_short(value)}" for key, value in trial.params.items())
     print(f"{shown(run)}  {status}  {values}", file=sys.stderr)

@@ -48,7 +48,9 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plans the sweep before its first job."""
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as after Ctrl-C, the jobs end with the sweep
+        for number in (signal.SIGTERM, signal.SIGHUP):  # as after Ctrl-C, the jobs end with the sweep
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, lambda number, frame: sys.exit(128 + number))
         folder = Path(config.hydra.sweep.dir)
         with told_in_a_line("train"):  # Hydra makes a warning of any other exception here
             make_folder(folder, "hydra.sweep.dir")
@@ -78,13 +80,14 @@ class Sweep:
         """Prints what became of each job, with the tail of the log where it did not finish; returns the exit status."""
         self.progress.stop()
         self._print("status", "what became of each job", lambda each: _outcome(self.folder / each.folder))
-        unfinished = [each for each in self.jobs if _status(self.folder / each.folder) != "finished"]
+        unfinished = [each for each in self.jobs if job.status(self.folder / each.folder) != "finished"]
         for each in unfinished:
             run = self.folder / each.folder
             error = read_summary(run).get("error")
             said = [f"  | {line}" for line in job.tail(run)]
             print(
-                "\n".join([f"\n{shown(run)}: {_status(run)}{f' ({error})' if error else ''}", *said]), file=sys.stderr
+                "\n".join([f"\n{shown(run)}: {job.status(run)}{f' ({error})' if error else ''}", *said]),
+                file=sys.stderr,
             )
         if unfinished:
             print(f"\n{len(unfinished)} of {len(self.jobs)} jobs did not finish; the same command goes on with them.")
@@ -100,12 +103,8 @@ class Sweep:
         console.print(f"{shown(self.folder)}: {title}", table, sep="\n", highlight=False, soft_wrap=True)
 
 
-def _status(run: Path) -> str:
-    return "running" if job.is_held(run) else read_summary(run).get("status", "not started")
-
-
 def _outcome(run: Path) -> str:
-    summary, status = read_summary(run), _status(run)
+    summary, status = read_summary(run), job.status(run)
     return f"{status}: test mIoU {summary['test_miou']:.4f}" if status == "finished" else status
 
 

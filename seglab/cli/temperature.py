@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FITTED = "fitted"
 FIT = "fit"
+_LEAST, _MOST = 0.01, 100  # beyond these probabilities are 0, 1, or all alike
 
 
 def resolve_temperature(
@@ -25,7 +26,7 @@ def resolve_temperature(
     """Returns what logits are divided by before they become probabilities.
 
     Args:
-        value: A number above 0, or `fitted` for that of an earlier fit; None is 1.
+        value: A number from 0.01 to 100, or `fitted` for that of an earlier fit; None is 1.
         runs: as for `temperature_path`.
         options: as for `temperature_path`.
         protocol: as for `temperature_path`.
@@ -40,8 +41,8 @@ def resolve_temperature(
             temperature = 0.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             temperature = 0.0
-        if not 0 < temperature < float("inf"):
-            raise InputError(f"temperature={value}: give a number above 0, or {FITTED}")
+        if not _LEAST <= temperature <= _MOST:
+            raise InputError(f"temperature={value}: give a number from {_LEAST} to {_MOST}, or {FITTED}")
         return temperature
     path = temperature_path(runs, options, protocol)
     try:
@@ -69,6 +70,10 @@ def write_temperature(fit: Any, path: Path, result: dict[str, Any]) -> None:
     Raises:
         InputError: No pixel was scored.
     """
+    import numpy as np
+
+    from seglab.task.calibration import TEMPERATURES
+
     try:
         found = fit.compute()
     except ValueError as error:
@@ -76,6 +81,8 @@ def write_temperature(fit: Any, path: Path, result: dict[str, Any]) -> None:
     record = {key: result[key] for key in ("split", "num_images", "protocol")}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found | record, indent=2) + "\n")
+    if np.isclose(found["temperature"], TEMPERATURES[[0, -1]]).any():
+        print(f"the best temperature lies beyond {found['temperature']:g}, the last that is tried")
     print(f"temperature {found['temperature']:.4f}: NLL {found['nll']:.4f} -> {found['nll_with_it']:.4f}  {path}")
 
 

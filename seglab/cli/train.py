@@ -6,8 +6,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.command_line import quoted
-from seglab.cli.ending import Interrupted, recorded_ending, report
+from seglab.cli.ending import Interrupted, ended_by_signals, recorded_ending, report
 from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
@@ -103,7 +104,7 @@ def train(cfg: DictConfig) -> None:
         if diff := git_diff():
             (run / "git.diff").write_text(diff + "\n", encoding="utf-8")
         write_summary(run, {"status": "running", "error": None} | stamp(cfg, overrides))
-        with recorded_ending(run) as note_seconds:
+        with ended_by_signals(), recorded_ending(run) as note_seconds:
             fit_and_test(cfg, run, note_seconds)
 
 
@@ -148,22 +149,39 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
     with closed_wandb():
         loggers = build_loggers(cfg) if IS_FIRST_PROCESS else []
         trainer = build_trainer(cfg, task.model, build_callbacks(cfg), loggers)
+        trainer._signal_connector._sigterm_notifier_fn = partial(note_sigterm, trainer)
         if cfg.trainer.precision not in ("auto", trainer.precision):
             log.info("trainer.precision=%s is %s here", cfg.trainer.precision, trainer.precision)
         if note_seconds is not None:
             trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_epoch_end=lambda *_: note_seconds()))
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+            if trainer.received_sigterm:  # when nothing was left to train
+                raise Interrupted(143)
             summary = report(cfg, run, trainer, task, datamodule)
+        except Interrupted:
+            raise
         except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
             raise Interrupted(143 if trainer.received_sigterm else 130) from None
-        except RuntimeError:
-            if not trainer.received_sigterm:
+        except RuntimeError as error:
+            if not (trainer.received_sigterm or "killed by signal: Terminated" in str(error)):
                 raise
             raise Interrupted(143) from None  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers
     if IS_FIRST_PROCESS:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
         log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])
+
+
+def note_sigterm(trainer: Any, number: int, frame: Any) -> None:
+    """Notes a SIGTERM and passes it on to the processes that this one has started.
+
+    Lightning's own handler waits there for the other processes, which stand wherever the signal meets them: the run
+    hangs, or gloo aborts it. The training shares what is noted here before each step anyway.
+    """
+    connector, launcher = trainer._signal_connector, trainer.strategy.launcher
+    if not connector.received_sigterm and launcher is not None:
+        launcher.kill(number)
+    connector.received_sigterm = True
 
 
 def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":

@@ -1,6 +1,8 @@
 """Image and label files to arrays."""
 
+import os
 import warnings
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -106,6 +108,23 @@ class _Stored(NamedTuple):
     def values(self, pixels: np.ndarray, largest: int) -> np.ndarray:
         """The values in the file of pixels of 0 to `largest`."""
         return pixels if self.largest is None else np.rint(pixels * (self.largest / largest)).astype(pixels.dtype)
+
+
+def files_below(folder: Path, faults: list[str]) -> Iterator[Path]:
+    """Yields the places of the files below a folder, links followed, but for hidden ones; in order of their names.
+
+    Args:
+        folder: where to begin.
+        faults: gets a line for each folder that cannot be read.
+    """
+
+    def note(error: OSError) -> None:
+        faults.append(f"{error.filename}: cannot be read ({error.strerror}); correct the permissions of the folder")
+
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(parent).relative_to(folder)
+        yield from (below / name for name in sorted(names) if not name.startswith("."))
 
 
 def _decode(path: str | Path, content: bytes | None, remedy: str) -> tuple[Image.Image, _Stored]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seglab.data.files import SUFFIXES
+from seglab.data.files import SUFFIXES, files_below
 from seglab.data.labels import LabelTable, Raw
 from seglab.data.pairs import PairedFiles, Pairs
 from seglab.data.source import SPLITS
@@ -170,8 +170,9 @@ def _list_files(folder: Path) -> tuple[dict[str, str], dict[str, str], list[str]
         raise InputError(f"{folder}: no such folder; data.root must hold images/ and masks/")
     found: dict[str, str] = {}
     others: dict[str, str] = {}
-    faults = []
-    for name, suffix in _walk(folder):
+    faults: list[str] = []
+    for place in files_below(folder, faults):
+        name, suffix = place.with_suffix("").as_posix(), place.suffix
         if suffix.lower() not in SUFFIXES:
             others[name] = suffix
             continue
@@ -195,16 +196,6 @@ def _orphans(root: Path, images: dict[str, str], masks: dict[str, str], others: 
             yield f"{root / 'images' / name}{others[name]}: is of a kind that is not read; save it as JPEG or PNG"
             continue
         yield f"{root / 'masks' / name}{masks[name]}: has no image images/{name}.*; add it or remove the label image"
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, str]]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = Path(parent).relative_to(folder).as_posix()
-        for name in sorted(names):
-            stem, suffix = os.path.splitext(name)
-            if not name.startswith("."):
-                yield (stem if below == "." else f"{below}/{stem}"), suffix
 
 
 def _without_suffix(name: str) -> str:

@@ -96,9 +96,17 @@ class Run:
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv, one for each epoch; values that were not logged are left out."""
-        with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        """The rows of metrics.csv, one for each epoch; values that were not logged are left out.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self.folder / "metrics.csv"
+        with path.open(newline="", encoding="utf-8") as file:
+            try:
+                return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            except (ValueError, TypeError, csv.Error) as error:
+                raise InputError(f"{path} is damaged ({error}): restore it, or leave the run out") from None
 
     def evaluation_folder(self, split: str) -> Path:
         """Returns where its scores on a split are."""
@@ -152,7 +160,9 @@ def read_run(folder: Path) -> Run:
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         config = json.loads((folder / ".hydra" / "resolved.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+        if missing := [key for key in ("choices", "overrides") if key not in dict(summary)]:
+            raise ValueError(f"{missing[0]} is missing")
+    except (ValueError, TypeError) as error:
         raise InputError(f"{folder}: summary.json or .hydra/resolved.json is damaged ({error})") from None
     return Run(folder, summary, config)
 

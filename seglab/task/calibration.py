@@ -6,7 +6,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 BINS = 15
-_TEMPERATURES = 2 ** np.linspace(4, -3, 15)  # 16 to 1/8, so that 1 / temperature rises
+TEMPERATURES = 2 ** np.linspace(4, -3, 15)  # 16 to 1/8, so that 1 / temperature rises
 
 
 def calibration_sums(
@@ -64,7 +64,7 @@ class TemperatureFit(Metric):
     def __init__(self, ignore_index: int) -> None:
         super().__init__()
         self.ignore_index = ignore_index
-        self.add_state("sums", torch.zeros(len(_TEMPERATURES), 3, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(len(TEMPERATURES), 3, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, mask: Tensor) -> None:
@@ -73,7 +73,7 @@ class TemperatureFit(Metric):
         logits = logits[:, scored]  # (num_classes, n)
         logits = logits - logits.amax(0)
         own = logits.gather(0, mask[scored][None])[0]
-        for row, temperature in enumerate(_TEMPERATURES):
+        for row, temperature in enumerate(TEMPERATURES):
             weights = (logits / temperature).exp()
             total = weights.sum(0)
             mean, square = (weights * logits).sum(0) / total, (weights * logits**2).sum(0) / total
@@ -93,7 +93,7 @@ class TemperatureFit(Metric):
         if not self.pixels:
             raise ValueError("no pixel is scored")
         nll, slopes, curvatures = (self.sums / self.pixels).cpu().numpy().T  # by 1 / temperature
-        inverse = 1 / _TEMPERATURES
+        inverse = 1 / TEMPERATURES
         place = np.log(inverse)
         slope = CubicHermiteSpline(place, slopes, curvatures * inverse)
         if slopes[0] >= 0 or slopes[-1] <= 0:

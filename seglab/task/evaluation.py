@@ -81,17 +81,17 @@ class EvaluationWriter(pl.Callback):
         self.split, self.protocol, self.overlays = split, protocol, overlays
         self.result: dict[str, Any] = {}
         self._images: dict[str, dict[str, Any]] = {}
+        self._unfinished = self.folder.with_name(f"{self.folder.name}.unfinished")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Makes the folders; pictures of an earlier evaluation go."""
+        """Makes the folders, beside those of an earlier evaluation, whose place they take in the end."""
         self._images = {}
         if trainer.is_global_zero:
-            for pictures in ("predictions", "overlays"):
-                shutil.rmtree(self.folder / pictures, ignore_errors=True)
+            shutil.rmtree(self._unfinished, ignore_errors=True)
         trainer.strategy.barrier()
-        (self.folder / "predictions").mkdir(parents=True, exist_ok=True)
+        (self._unfinished / "predictions").mkdir(parents=True, exist_ok=True)
         if self.overlays:
-            (self.folder / "overlays").mkdir(parents=True, exist_ok=True)
+            (self._unfinished / "overlays").mkdir(parents=True, exist_ok=True)
 
     def on_test_batch_end(
         self,
@@ -110,13 +110,13 @@ class EvaluationWriter(pl.Callback):
             top, left, height, width = sample["window"]
             preds = np.full(tuple(sample["size"]), UNPREDICTED, dtype=np.uint8)
             preds[top : top + height, left : left + width] = output["preds"].numpy()
-            path = self.folder / "predictions" / f"{name}.png"
+            path = self._unfinished / "predictions" / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             save_mask(preds, path, num_classes)
             if self.overlays:
                 photograph = Image.fromarray(to_rgb(sample["image"])).resize((width, height), Image.Resampling.BICUBIC)
                 picture = overlay(np.asarray(photograph), output["preds"].numpy(), num_classes)
-                path = self.folder / "overlays" / f"{name}.png"
+                path = self._unfinished / "overlays" / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(picture).save(path)
 
@@ -142,12 +142,14 @@ class EvaluationWriter(pl.Callback):
         self.result |= iou_scores(iou_per_class(boundary.sum(0))[:-1], class_names, "boundary_")
         self.result |= calibration_scores(calibration)
         if trainer.is_global_zero:
-            (self.folder / "metrics.json").write_text(json.dumps(self.result, indent=2) + "\n")
+            folder = self._unfinished
             of_images = {"confusion": matrices.numpy(), "boundary": boundary.numpy()}
-            np.savez_compressed(self.folder / "confusion.npz", names=np.array(names), **of_images)
+            np.savez_compressed(folder / "confusion.npz", names=np.array(names), **of_images)
             title = f"{self.split}: mIoU {self.result['miou']:.4f}, {len(names)} images, {self.protocol}"
-            save_confusion(confusion.numpy(), class_names, self.folder / "confusion.png", title)
-            save_reliability(calibration, self.folder / "reliability.png", self._calibration_title())
+            save_confusion(confusion.numpy(), class_names, folder / "confusion.png", title)
+            save_reliability(calibration, folder / "reliability.png", self._calibration_title())
+            (folder / "metrics.json").write_text(json.dumps(self.result, indent=2) + "\n")
+            self._take_the_place()
         for key in ("miou", "loss", "pixel_accuracy", "boundary_miou", "ece", "nll"):
             value = self.result[key]
             pl_module.log(f"test/{key}", float("nan") if value is None else value)
@@ -157,6 +159,17 @@ class EvaluationWriter(pl.Callback):
             if hasattr(logger, "log_table"):  # that of Weights & Biases
                 for name, table in tables(self.result["iou"], confusion).items():
                     logger.log_table(f"{self.split}/{name}", **table)
+
+    def _take_the_place(self) -> None:
+        """Puts what was written in the place of an earlier evaluation, whose scores go first and come last."""
+        for name in ("metrics.json", "confusion.npz"):
+            (self.folder / name).unlink(missing_ok=True)
+        for name in ("predictions", "overlays"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
+        for path in sorted(self._unfinished.iterdir(), key=lambda path: path.name == "metrics.json"):
+            path.replace(self.folder / path.name)
+        self._unfinished.rmdir()
 
     def _calibration_title(self) -> str:
         if self.result["ece"] is None:

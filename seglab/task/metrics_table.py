@@ -57,4 +57,6 @@ class MetricsTable(Checkpoint):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows.values())
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint of this epoch is, and must not be ahead after a power cut
         os.replace(temporary, self.path)

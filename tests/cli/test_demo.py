@@ -252,6 +252,8 @@ def test_several_at_once_and_what_is_refused(served, photo, expected):
     assert connection.getresponse().read() == b"huge.tif: has more than 100 MB; save it smaller"
     connection.close()
     assert post(served, photo.read_bytes(), **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert post(served, photo.read_bytes(), Origin="http://elsewhere.example").status_code == 403
+    assert post(served, photo.read_bytes(), Origin=served.address).status_code == 200
     assert requests.get(served.address, headers={"Host": "elsewhere.example"}).status_code == 400
     assert requests.get(f"{served.address}/thumbnails/9").status_code == 404
     policy = requests.get(served.address).headers["Content-Security-Policy"]

@@ -100,7 +100,12 @@ def test_the_loss_has_the_weights_of_training(runs, tmp_path):
         (["run={first}", "scales=large"], "scales=large: give factors"),
         (["run={first}", "window=half"], "window=half: give the side of a window"),
         (["run={first}", "window=-1"], "window=-1: give the side of a window"),
-        (["run={first}", "overlap=1"], "overlap=1: give a share from 0 to below 1"),
+        (["run={first}", "window=9", "overlap=1"], "overlap=1: give a share from 0 to below 1"),
+        (["run={first}", "overlap=0.25"], "overlap=0.25 is that of windows: add window=PIXELS"),
+        (
+            ["run={other}"],
+            "checkpoint=best: {other}/checkpoints/best.ckpt does not exist; give best, last or a path",
+        ),
         (["run=[{first},nowhere]"], "nowhere is not a run folder"),
         (["run=[{first},{other}]"], "{other} and {first} have another data.class_names: their mean makes no sense"),
         (["run={first}", "checkpoint=[best,beast]"], "checkpoint=beast: "),

@@ -177,6 +177,7 @@ def test_another_result_is_said(call, trained, model, tmp_path, monkeypatch):
         (["{run}", "-o", "{tmp}/nowhere/model.onnx"], "there is no folder"),
         (["{run}", "-o", "{tmp}/model.onnx", "--checkpoint", "beast"], "checkpoint=beast"),
         (["{run}", "-o", "{tmp}/model.onnx", "--opset", "3"], "argument --opset"),
+        (["{run}", "-o", "{tmp}/model.pt2", "--opset", "20"], "--opset 20 is ONNX's: leave it out"),
         (["{run}", "-o", "{tmp}/model.onnx", "--check", "{tmp}"], "holds no photograph"),
         (["{run}"], "-o"),
     ],

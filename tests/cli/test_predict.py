@@ -16,8 +16,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 import seglab
-from seglab.cli.predict import LARGEST_JPEG, find_photographs, save_overlay
-from seglab.data.files import SUFFIXES, read_image
+from seglab.cli.photographs import find_photographs
+from seglab.cli.predict import LARGEST_JPEG, save_overlay
+from seglab.data.files import SUFFIXES, files_below, read_image
 from seglab.data.folder import ImageFolder
 from seglab.data.reader import resize_image
 from seglab.errors import InputError
@@ -90,10 +91,44 @@ def test_training_and_prediction_take_the_same_files(tmp_path):
         for suffix in (*SUFFIXES, ".heic"):
             (tmp_path / kind / f"photo-{suffix[1:]}{suffix.upper()}").touch()
     read = ImageFolder(tmp_path, ["one", "two"], 2, splits={"train": 1}).names("train")
-    photographs, others = find_photographs([tmp_path / "images"])
+    photographs, others, faults = find_photographs([tmp_path / "images"])
     assert sorted(str(place.with_suffix("")) for _, place in photographs) == read.tolist()
     assert {"photo-avif", "photo-jfif", "photo-pnm", "photo-webp"} <= set(read)
-    assert others == [tmp_path / "images" / "photo-heic.HEIC"]
+    assert others == [tmp_path / "images" / "photo-heic.HEIC"] and faults == []
+
+
+def test_of_a_folder_links_are_followed_hidden_files_left_out_and_what_cannot_be_read_is_said(tmp_path):
+    for name in ("photos/b.png", "photos/._a.png", "photos/.trash/c.png", "elsewhere/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
+    photographs, others, faults = find_photographs([tmp_path / "photos", tmp_path / "photos" / "._a.png"])
+    assert [str(place) for _, place in photographs] == ["b.png", "link/d.png", "._a.png"]
+    assert (others, faults) == ([], [])
+    assert list(files_below(tmp_path / "nowhere", faults)) == []
+    (fault,) = faults
+    assert fault.startswith(f"{tmp_path / 'nowhere'}: cannot be read (")
+
+
+def test_label_images_are_never_written_over(call, trained, photographs, tmp_path):
+    shutil.copytree(photographs, tmp_path / "masks")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
+    status, out, err = call("predict", trained, photographs, "-o", tmp_path)
+    assert (status, out) == (2, "") and err == (
+        f"error: -o {tmp_path}: {tmp_path / 'masks'} has files that seglab predict did not write; give another folder\n"
+    )
+    assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
+
+
+def test_a_name_of_dots_and_a_view_of_an_image_are_predicted(call, trained, photographs, tmp_path):
+    photo = next(photographs.iterdir())
+    shutil.copy(photo, tmp_path / "...png")
+    status, _, err = call("predict", trained, tmp_path / "...png", "-o", tmp_path / "out")
+    assert (status, err) == (0, "") and len(list((tmp_path / "out" / "overlays").iterdir())) == 1
+    network, image = replace(seglab.load(trained, device="cpu"), resize=None), read_image(photo)
+    assert np.array_equal(network.predict(image[..., ::-1])[0], network.predict(image[..., ::-1].copy())[0])
+    with pytest.raises(InputError, match=r"give RGB as uint8"):
+        network.predict(image[:0])
 
 
 def test_files_left_out_are_counted(call, trained, photographs, tmp_path):

@@ -12,8 +12,9 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from seglab.cli import job
 from seglab.cli.run_folder import write_summary
-from seglab.cli.search import JOURNAL, trial_command
+from seglab.cli.search import JOURNAL, _run_trial, trial_command
 from seglab.cli.search_space import check_space, parse_space, suggest
 from seglab.errors import InputError
 
@@ -80,6 +81,15 @@ def test_a_trial_goes_on_only_with_its_own_run(tmp_path):
     assert trial_command(base, ["optimizer.lr=0.1"], run) == [f"resume={run}"]
     assert trial_command(base, ["optimizer.lr=0.2"], run)[:2] == ["model=unet4", "optimizer.lr=0.2"]
     assert not run.exists() and (tmp_path / "aside" / "trial-0000-1" / "summary.json").exists()
+
+
+def test_a_trial_that_was_killed_goes_on_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "run_job", lambda *arguments: "killed")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial = study.ask()
+    for is_second, state in ((False, "RUNNING"), (True, "FAIL")):
+        _run_trial(study, trial, [], tmp_path, None, {}, is_second)
+        assert study.trials[0].state.name == state
 
 
 def study_of(sweep):

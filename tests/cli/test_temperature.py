@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from seglab.cli.resolvers import register_resolvers
+from seglab.cli.temperature import write_temperature
+from seglab.task import TemperatureFit
 
 FACTOR = 16.0
 
@@ -79,8 +81,8 @@ def test_predicted_probabilities_have_it(call, overconfident, tmp_path):
     ("words", "message"),
     [
         (["temperature=fit"], "temperature=fit: add split=val, whose images no score of the test split has seen"),
-        (["temperature=warm"], "temperature=warm: give a number above 0, or fitted"),
-        (["temperature=0"], "temperature=0: give a number above 0, or fitted"),
+        (["temperature=warm"], "temperature=warm: give a number from 0.01 to 100, or fitted"),
+        (["temperature=1e-40"], "temperature=1e-40: give a number from 0.01 to 100, or fitted"),
         (
             ["temperature=fitted", "flip=true", "window=20", "checkpoint=[best,last]", "scales=[0.5,1]"],
             "temperature=fitted: {run}/evaluation/val-best-last-flip-scales-0.5-1/temperature.json is missing: python "
@@ -91,3 +93,11 @@ def test_predicted_probabilities_have_it(call, overconfident, tmp_path):
 def test_a_mistake_is_one_line(call, trained, words, message):
     status, out, err = call("evaluate", f"run={trained}", *words)
     assert (status, out, err) == (2, "", f"error: {message.format(run=trained)}\n")
+
+
+def test_a_temperature_beyond_those_that_are_tried_is_said(tmp_path, capsys):
+    fit = TemperatureFit(9)
+    logits = 200 * torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    fit.update(logits, torch.randint(3, (16, 16), generator=torch.Generator().manual_seed(1)))
+    write_temperature(fit, tmp_path / "temperature.json", {"split": "val", "num_images": 1, "protocol": "full"})
+    assert "the best temperature lies beyond 16, the last that is tried" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """What `python train.py` writes, and that several processes, odd paths and TensorBoard work with it."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from seglab.cli.ending import recorded_ending
+from seglab.cli.ending import Interrupted, ended_by_signals, recorded_ending
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=2"]
@@ -81,13 +82,17 @@ def test_two_processes_train_a_network_with_parameters_that_get_no_gradient(comm
 
 
 @pytest.mark.parametrize(
-    ("cut", "status", "send", "workers"),
-    [(signal.SIGINT, 130, os.kill, 0), (signal.SIGTERM, 143, os.kill, 0), (signal.SIGTERM, 143, os.killpg, 2)],
+    ("cut", "status", "send", "more"),
+    [
+        (signal.SIGINT, 130, os.kill, []),
+        (signal.SIGTERM, 143, os.kill, []),
+        (signal.SIGTERM, 143, os.killpg, ["data.num_workers=2"]),
+        (signal.SIGTERM, 143, os.killpg, ["trainer.devices=2"]),
+    ],
 )
-def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status, send, workers):
+def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status, send, more):
     run = tmp_path / "run"
-    words = [*POCKET, *SCENES, "trainer.max_epochs=5000", "logger=wandb", f"hydra.run.dir={run}"]
-    words += [f"data.num_workers={workers}"]
+    words = [*POCKET, *SCENES, *more, "trainer.max_epochs=5000", "logger=wandb", f"hydra.run.dir={run}"]
     process = subprocess.Popen(
         [sys.executable, "train.py", *words],
         cwd=ROOT,
@@ -107,7 +112,6 @@ def test_a_cut_run_says_so_and_how_to_go_on(environment, tmp_path, cut, status, 
 
 
 CUT_THE_TEST = """
-import os
 import os
 import signal
 from pathlib import Path
@@ -144,6 +148,41 @@ def test_an_error_of_many_lines_is_cut_in_the_summary(tmp_path):
         raise ValueError("\n".join(f"line {number}" for number in range(1, 501)))
     lines = summary(tmp_path)["error"].splitlines()
     assert (lines[0], lines[19], lines[20:]) == ("ValueError: line 1", "line 20", ["... and 480 lines more"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "killed"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "killed"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "killed"),
+        (OSError(errno.ENOENT, "No such file"), "failed"),
+        (RuntimeError("CUDA out of memory"), "failed"),
+    ],
+)
+def test_what_the_machine_did_is_no_fault_of_the_run(tmp_path, error, status):
+    with pytest.raises(type(error)), recorded_ending(tmp_path):
+        raise error
+    assert summary(tmp_path)["status"] == status and str(error)[:9] in summary(tmp_path)["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_outside_the_training_ends_the_run_too(tmp_path, number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as ended, ended_by_signals(), recorded_ending(tmp_path):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+    assert ended.value.code == 128 + number and summary(tmp_path)["status"] == "interrupted"
+    assert signal.getsignal(number) == before
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started(tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_seconds_of_earlier_parts_count_also_of_one_that_was_killed(tmp_path):

@@ -133,9 +133,18 @@ def test_what_is_no_run_is_refused(make_run, tmp_path):
         read_run(tmp_path)
     folder = make_run(tmp_path / "run")
     assert is_run(folder)
-    (folder / "summary.json").write_text("{")
-    with pytest.raises(InputError, match="is damaged"):
-        find_runs([folder])
+    for content in ("{", "[]", "{}"):
+        (folder / "summary.json").write_text(content)
+        with pytest.raises(InputError, match="is damaged"):
+            find_runs([folder])
+
+
+def test_a_damaged_table_is_said(make_run, tmp_path):
+    folder = make_run(tmp_path / "run")
+    for content in ("epoch,val/miou\n0,0.3\n1,1e-", "epoch\n0,1,2"):
+        (folder / "metrics.csv").write_text(content)
+        with pytest.raises(InputError, match=r"metrics\.csv is damaged"):
+            assert not read_run(folder).history
 
 
 def test_an_evaluation_that_is_missing_or_damaged_says_how_to_write_it(make_run, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -17,6 +18,31 @@ from seglab.task.metrics import iou_per_class
 def evaluate(task, data, trainer, writer):
     trainer(callbacks=[writer]).test(task, data.eval_dataloader("test"), verbose=False)
     return json.loads((writer.folder / "metrics.json").read_text())
+
+
+class Cut(pl.Callback):
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 1:
+            raise RuntimeError("cut")
+
+
+def test_an_evaluation_that_is_cut_leaves_the_one_before_it(make_task, make_data, make_trainer, tmp_path):
+    def files():
+        return {path.relative_to(tmp_path): path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file()}
+
+    data, task, folder = make_data(batch_size=1), make_task(), tmp_path / "out"
+    evaluate(task, data, make_trainer, EvaluationWriter(folder, "test", "full"))
+    (folder / "temperature.json").touch()
+    before = files()
+    with pytest.raises(RuntimeError, match="cut"):
+        loader = data.eval_dataloader("test")
+        make_trainer(callbacks=[EvaluationWriter(folder, "test", "full"), Cut()]).test(task, loader, verbose=False)
+    assert before.items() < files().items()  # what was begun lies beside it
+    evaluate(task, data, make_trainer, EvaluationWriter(folder, "test", "full", overlays=False))
+    after = files()
+    assert {path for path in before if path.parts[1] != "overlays"} == set(after)
+    same = [path for path in after if after[path] == before[path]]
+    assert same == [Path("out/temperature.json")]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from socket import socket
 from threading import Thread
 from time import perf_counter
+from urllib.parse import urlsplit
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -117,7 +118,9 @@ class Page:
         Raises:
             Forbidden: It is not the page that asks.
         """
-        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        origin = request.headers.get("Origin")  # which browsers send everywhere, unlike the other
+        elsewhere = origin is not None and urlsplit(origin).netloc != request.host
+        if request.headers.get("Sec-Fetch-Site", "cross-site" if elsewhere else "same-origin") != "same-origin":
             raise Forbidden
         try:
             name, image = self.photograph(request)
