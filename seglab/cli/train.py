@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -166,6 +167,7 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
         except RuntimeError as error:
             if not (trainer.received_sigterm or "killed by signal: Terminated" in str(error)):
                 raise
+            forget_workers()
             raise Interrupted(143) from None  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers
     if IS_FIRST_PROCESS:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
@@ -178,10 +180,17 @@ def note_sigterm(trainer: Any, number: int, frame: Any) -> None:
     Lightning's own handler waits there for the other processes, which stand wherever the signal meets them: the run
     hangs, or gloo aborts it. The training shares what is noted here before each step anyway.
     """
+    forget_workers()
     connector, launcher = trainer._signal_connector, trainer.strategy.launcher
     if not connector.received_sigterm and launcher is not None:
         launcher.kill(number)
     connector.received_sigterm = True
+
+
+def forget_workers() -> None:
+    """Takes away torch's handler, which raises an error for each worker that ends, wherever this process stands."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":

@@ -176,7 +176,10 @@ def test_resuming_on_other_data(refused, trained, tmp_path):
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 leaves nothing to train on"),
         (["model.auxiliary_weights=0.4"], "model.auxiliary_weights=0.4: give weights by stride, such as 'model.aux"),
         (["model.auxiliary_weights={16: a}"], "model.auxiliary_weights={16: 'a'}: give weights by stride, such as"),
-        (["+model.fine_tuning.frozen_epochs=3"], "model=unet6 has no backbone to tune; leave it out, or take a"),
+        (
+            ["experiment=pretrained", "data=shapes", "model=unet6"],
+            "model=unet6 has no backbone to tune; leave it out, or take a",
+        ),
     ],
 )
 def test_what_would_fail_or_mislead_later_is_refused(refused, words, said, tmp_path):
