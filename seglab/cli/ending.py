@@ -4,7 +4,6 @@ import errno
 import logging
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from seglab.cli.job import ending_signals
 from seglab.cli.run_folder import has_checkpoint, load_checkpoint, read_summary, shown, write_summary
 from seglab.errors import InputError
 
@@ -79,17 +79,12 @@ def ended_by_signals() -> Iterator[None]:
         if signal.getsignal(number) is end:  # Lightning puts its own before it
             raise Interrupted(128 + number)
 
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.getsignal(number) for number in numbers}
-    if threading.current_thread() is threading.main_thread():
-        for number in (number for number in numbers if before[number] is not signal.SIG_IGN):
-            signal.signal(number, end)
+    before = {number: signal.signal(number, end) for number in ending_signals()}
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:

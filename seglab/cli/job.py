@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -57,6 +58,14 @@ def is_held(run: Path) -> bool:
         return False
     with lock(run) as free:
         return not free
+
+
+def ending_signals() -> list[signal.Signals]:
+    """Returns the signals that end a run or a sweep: SIGTERM, and SIGHUP but under nohup; none in another thread."""
+    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+        return []
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def status(run: Path) -> str:

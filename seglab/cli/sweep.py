@@ -48,9 +48,8 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plans the sweep before its first job."""
-        for number in (signal.SIGTERM, signal.SIGHUP):  # as after Ctrl-C, the jobs end with the sweep
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                signal.signal(number, lambda number, frame: sys.exit(128 + number))
+        for number in job.ending_signals():  # as after Ctrl-C, the jobs end with the sweep
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
         folder = Path(config.hydra.sweep.dir)
         with told_in_a_line("train"):  # Hydra makes a warning of any other exception here
             make_folder(folder, "hydra.sweep.dir")
