@@ -16,10 +16,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 import seglab
-from seglab.cli.photographs import find_photographs
 from seglab.cli.predict import LARGEST_JPEG, save_overlay
-from seglab.data.files import SUFFIXES, files_below, read_image
-from seglab.data.folder import ImageFolder
+from seglab.data.files import read_image
 from seglab.data.reader import resize_image
 from seglab.errors import InputError
 
@@ -83,31 +81,6 @@ def test_any_photograph_goes_and_a_bad_one_is_skipped(call, trained, tmp_path):
         "more/dot.png": (1, 1),
     }
     assert not (out / "overlays").exists()
-
-
-def test_training_and_prediction_take_the_same_files(tmp_path):
-    for kind in ("images", "masks"):
-        (tmp_path / kind).mkdir()
-        for suffix in (*SUFFIXES, ".heic"):
-            (tmp_path / kind / f"photo-{suffix[1:]}{suffix.upper()}").touch()
-    read = ImageFolder(tmp_path, ["one", "two"], 2, splits={"train": 1}).names("train")
-    photographs, others, faults = find_photographs([tmp_path / "images"])
-    assert sorted(str(place.with_suffix("")) for _, place in photographs) == read.tolist()
-    assert {"photo-avif", "photo-jfif", "photo-pnm", "photo-webp"} <= set(read)
-    assert others == [tmp_path / "images" / "photo-heic.HEIC"] and faults == []
-
-
-def test_of_a_folder_links_are_followed_hidden_files_left_out_and_what_cannot_be_read_is_said(tmp_path):
-    for name in ("photos/b.png", "photos/._a.png", "photos/.trash/c.png", "elsewhere/d.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "photos" / "link").symlink_to(tmp_path / "elsewhere")
-    photographs, others, faults = find_photographs([tmp_path / "photos", tmp_path / "photos" / "._a.png"])
-    assert [str(place) for _, place in photographs] == ["b.png", "link/d.png", "._a.png"]
-    assert (others, faults) == ([], [])
-    assert list(files_below(tmp_path / "nowhere", faults)) == []
-    (fault,) = faults
-    assert fault.startswith(f"{tmp_path / 'nowhere'}: cannot be read (")
 
 
 def test_label_images_are_never_written_over(call, trained, photographs, tmp_path):
