@@ -164,7 +164,7 @@ def _ending(run: Path, code: int, stopped: str | None) -> str:
     elif code < 0:
         _record(run, "killed", f"killed by {signal.Signals(-code).name}")
     elif code:
-        noted = ("failed", "killed", "interrupted") if code in CUT else ("failed", "killed")
+        noted = ("failed", *NO_FAULT) if code in CUT else ("failed", "killed")
         if read_summary(run).get("status") not in noted:
             _record(run, "failed", f"exit status {code}")
     return read_summary(run).get("status", "failed")

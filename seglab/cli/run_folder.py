@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seglab.cli.command_line import did_you_mean, quoted
 from seglab.errors import InputError
+from seglab.replace_text import replace_text
 
 
 def shown(path: Path) -> str:
@@ -192,13 +193,3 @@ def write_summary(run: Path, values: dict[str, Any]) -> None:
     summary = read_summary(run) | values
     summary = {key: value for key, value in summary.items() if value is not None or key == "git_commit"}
     replace_text(path, json.dumps(summary, indent=2) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file over an older one as a whole: whoever is cut here leaves one of both."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # a checkpoint is on the disk already, and must not be ahead after a power cut
-    os.replace(temporary, path)

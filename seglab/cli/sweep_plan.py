@@ -15,10 +15,11 @@ from omegaconf import DictConfig
 
 from seglab.cli import job
 from seglab.cli.mistakes import CONF
-from seglab.cli.run_folder import has_checkpoint, read_summary, replace_text, resolved
+from seglab.cli.run_folder import has_checkpoint, read_summary, resolved
 from seglab.cli.stamp import git_commit
 from seglab.lab.result_config import config_hash
 from seglab.lab.runs import PLAN
+from seglab.replace_text import replace_text
 
 SKIP, RESUME, START, AGAIN, LEAVE = "skip", "resume", "start", "start again", "leave"
 

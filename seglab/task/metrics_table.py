@@ -1,12 +1,14 @@
 """metrics.csv, the run's record of truth: one row for each epoch."""
 
 import csv
+import io
 import logging
-import os
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+
+from seglab.replace_text import replace_text
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +54,8 @@ class MetricsTable(Checkpoint):
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows.values() for name in row))
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows.values())
-            file.flush()
-            os.fsync(file.fileno())  # the checkpoint of this epoch is, and must not be ahead after a power cut
-        os.replace(temporary, self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(self.rows.values())
+        replace_text(self.path, text.getvalue())  # on the disk, as the epoch's checkpoint is, which follows it

@@ -83,7 +83,7 @@ def test_a_job_that_raises_dies_hangs_or_finds_the_disk_full_leaves_the_others_a
     hangs, full, killed, raises, good = (sweep / f"seed={seed}" for seed in range(5))
     for run in (full, hangs, raises):
         run.mkdir(parents=True)
-    (full / "summary.tmp").symlink_to("/dev/full")  # nothing can be written there: "No space left on device"
+    (full / "summary.json.tmp").symlink_to("/dev/full")  # nothing can be written there: "No space left on device"
     os.mkfifo(hangs / "metrics.csv")  # opening it waits for ever
     (raises / "images").write_text("not a folder")
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from seglab.lab.report.series import metric_name, page_data
 from seglab.lab.report.tables import class_iou, duration, percent, points, run_cards, scale
 from seglab.lab.runs import Run
 from seglab.lab.tables import plain
+from seglab.replace_text import replace_text
 
 _WEB = Path(__file__).parent / "web"
 STYLES = ("page.css", "tables.css", "gallery.css", "media.css")
@@ -75,11 +75,9 @@ def save(html: str, out: Path) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    temporary = out.with_name(out.name + ".tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(html, encoding="utf-8")
-        os.replace(temporary, out)
+        replace_text(out, html)
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror or error}): give another file") from None
 
