@@ -63,6 +63,8 @@ def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
 
 def is_the_machines(error: Exception) -> bool:
     """Returns whether what ended a run is no fault of its own, so that it may go on: a full disk, a killed worker."""
+    if isinstance(error, EOFError | ConnectionError):  # a worker died while it handed over a batch
+        return True
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
     return isinstance(error, RuntimeError) and bool(re.search(_LOST_WORKER, str(error)))

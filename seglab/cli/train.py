@@ -164,11 +164,11 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
             raise
         except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
             raise Interrupted(143 if trainer.received_sigterm else 130) from None
-        except RuntimeError as error:
+        except Exception as error:  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers too
             if not (trainer.received_sigterm or "killed by signal: Terminated" in str(error)):
                 raise
             forget_workers()
-            raise Interrupted(143) from None  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers
+            raise Interrupted(143) from None
     if IS_FIRST_PROCESS:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
         log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])
@@ -190,7 +190,7 @@ def note_sigterm(trainer: Any, number: int, frame: Any) -> None:
 def forget_workers() -> None:
     """Takes away torch's handler, which raises an error for each worker that ends, wherever this process stands."""
     if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # SIG_DFL would be an error where a worker's end is pending
 
 
 def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":

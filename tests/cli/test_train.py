@@ -156,6 +156,7 @@ def test_an_error_of_many_lines_is_cut_in_the_summary(tmp_path):
         (OSError(errno.ENOSPC, "No space left on device"), "killed"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "killed"),
         (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "killed"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "killed"),
         (OSError(errno.ENOENT, "No such file"), "failed"),
         (RuntimeError("CUDA out of memory"), "failed"),
     ],
