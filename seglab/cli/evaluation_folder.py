@@ -1,6 +1,7 @@
 """Where an evaluation goes: its split's name below RUN/evaluation, followed by whatever differs from the run's own."""
 
 import hashlib
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,13 +37,14 @@ def inference_settings(runs: Sequence[Path], options: Namespace | DictConfig) ->
 
 
 def settings_name(settings: dict[str, Any]) -> Iterator[str]:
-    """Yields words for `inference_settings`; the runs of a mean are told apart by some digits of their folders."""
+    """Yields words for `inference_settings`; a mean has some digits of where its runs lie from the first one on."""
     for key, value in settings.items():
         match key:
             case "checkpoint":
                 yield from (each if each in ("best", "last") else _name_of_file(Path(each)) for each in value)
             case "runs":
-                yield f"mean-of-{len(value)}-{_digits(*sorted(value))}"
+                beside = (os.path.relpath(run, Path(value[0]).parent) for run in value)  # the same once all are moved
+                yield f"mean-of-{len(value)}-{_digits(*sorted(beside))}"
             case "flip":
                 yield "flip"
             case "data":

@@ -51,7 +51,12 @@ def run(command: str, words: list[str]) -> None:
     """Runs one command with its part of the command line."""
     gc.set_threshold(10_000, 20, 50)  # the default goes through a million imported objects again and again
     sys.argv = [str(Path(__file__).parents[2] / f"{command}.py"), *words]  # what Lightning starts its processes from
-    importlib.import_module(f"seglab.cli.{MODULES.get(command, command)}").main()
+    try:
+        importlib.import_module(f"seglab.cli.{MODULES.get(command, command)}").main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, `head` for instance, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes as it ends
+        raise SystemExit(141) from None
 
 
 def train() -> None:

@@ -66,6 +66,15 @@ def test_an_augmented_mean_is_that_of_predict_and_leaves_the_run_s_own_alone(cal
     assert (runs[0] / "evaluation" / "test" / "metrics.json").read_bytes() == own
 
 
+def test_a_mean_keeps_its_folder_s_name_where_its_runs_are_moved_together(tmp_path):
+    def name(*runs):
+        return "-".join(settings_name({"runs": [str(run) for run in runs]}))
+
+    here, there = tmp_path / "here", tmp_path / "elsewhere" / "there"
+    assert name(here / "a", here / "b") == name(there / "a", there / "b") == name(here / "b", here / "a")
+    assert name(here / "a", here / "b") != name(here / "a", there / "b")
+
+
 def test_checkpoints_of_one_run_have_a_mean(call, runs):
     status, out, err = call("evaluate", f"run={runs[1]}", "checkpoint=[best,last]", "overlays=false")
     assert status == 0, err
