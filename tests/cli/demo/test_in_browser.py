@@ -1,72 +1,16 @@
-"""`seglab demo`: the command as a user types it, and its page in a browser, which may say and ask nothing elsewhere."""
+"""The page of `seglab demo` in a browser, which may say nothing on its console and ask nothing elsewhere."""
 
 import base64
-import http.client
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import requests
-import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
-from seglab.cli.demo.command import find_examples
 from seglab.data.labels import colormap
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["background", "disc", "ring", "square", "triangle", "star", "cross", "crescent", "blob"]
-
-
-@pytest.fixture(scope="module")
-def run(trained, tmp_path_factory):
-    """A run whose network finds every class somewhere."""
-    run = tmp_path_factory.mktemp("demo") / "a & <b>"
-    shutil.copytree(trained, run)
-    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    weight, bias = checkpoint["state_dict"]["model.head.weight"], checkpoint["state_dict"]["model.head.bias"]
-    weight.normal_(generator=torch.Generator().manual_seed(0))
-    bias.zero_()
-    torch.save(checkpoint, run / "checkpoints" / "best.ckpt")
-    return run
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory):
-    """A photograph of 44 x 30 pixels that is stored lying on its side."""
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 3), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    path = tmp_path_factory.mktemp("photo") / "my photo.jpg"
-    Image.fromarray(pixels).resize((44, 30), Image.Resampling.BICUBIC).save(path, exif=exif)
-    return path
-
-
-@pytest.fixture(scope="module")
-def served(run, environment):
-    """The command, started: its process, address and port."""
-    words = [sys.executable, "-m", "seglab", "demo", str(run), "--port", "0", "--no-browser", "--device", "cpu"]
-    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=-1, stderr=-1, text=True) as process:
-        said = process.stdout.readline()
-        address = said.split()[-1] if said else pytest.fail(process.stderr.read())
-        yield SimpleNamespace(process=process, said=said, address=address, port=int(address.rpartition(":")[2]))
-        process.kill()
-
-
-@pytest.fixture(scope="module")
-def expected(served, photo):
-    """The classes uint8 (44, 30) of the photograph."""
-    return mask_of(post(served, photo.read_bytes()))
 
 
 @pytest.fixture
@@ -90,17 +34,6 @@ def opened(browser, served):
         context.close()
     assert [line for line in said if "422" not in line] == []  # the status of a photograph that cannot be read
     assert {url for url in asked if not url.startswith((served.address, f"blob:{served.address}", "data:"))} == set()
-
-
-def post(served, content, name="my photo.jpg", **headers):
-    return requests.post(f"{served.address}/predict", params={"name": name}, data=content, headers=headers)
-
-
-def mask_of(answer):
-    """The mask in the form that the server answers with."""
-    assert answer.status_code == 200, answer.text
-    part = answer.content.split(b'filename="mask.png"')[1]
-    return np.asarray(Image.open(BytesIO(part[part.index(b"\x89PNG") :])))
 
 
 def upload(page, path):
@@ -236,56 +169,3 @@ def test_by_keyboard_on_a_phone_in_the_dark(opened, photo):
     assert controls.evaluate_all(unnamed) == []
     page.click("#theme")
     assert page.evaluate(background) > 700
-
-
-def test_several_at_once_and_what_is_refused(served, photo, expected):
-    with ThreadPoolExecutor(6) as threads:
-        answers = list(threads.map(lambda _: post(served, photo.read_bytes()), range(6)))
-    assert all(np.array_equal(mask_of(answer), expected) for answer in answers)
-    wide = BytesIO()
-    Image.new("L", (10_001, 1)).save(wide, "PNG")
-    refused = post(served, wide.getvalue()[:50], "wide.png")  # whose size is read before its pixels
-    assert refused.status_code == 422 and refused.text.startswith("wide.png: is 10001 x 1 pixels")
-    assert post(served, b"", "empty.png").text.startswith("empty.png: is empty")
-    connection = http.client.HTTPConnection("127.0.0.1", served.port)
-    connection.request("POST", "/predict?name=huge.tif", b"", {"Content-Length": "100000001"})
-    assert connection.getresponse().read() == b"huge.tif: has more than 100 MB; save it smaller"
-    connection.close()
-    assert post(served, photo.read_bytes(), **{"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    assert post(served, photo.read_bytes(), Origin="http://elsewhere.example").status_code == 403
-    assert post(served, photo.read_bytes(), Origin=served.address).status_code == 200
-    assert requests.get(served.address, headers={"Host": "elsewhere.example"}).status_code == 400
-    assert requests.get(f"{served.address}/thumbnails/9").status_code == 404
-    policy = requests.get(served.address).headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'") and "unsafe" not in policy
-
-
-def test_a_port_in_use_is_said_before_anything_is_loaded(call, run):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        status, out, err = call("demo", run, "--port", port)
-    assert (status, out) == (2, "") and err.count("\n") == 1
-    assert err.startswith(
-        f"error: 127.0.0.1:{port} cannot be listened on (Address already in use): give another --port"
-    )
-
-
-def test_a_missing_run_is_said(call, tmp_path):
-    status, _, err = call("demo", tmp_path / "nothing", "--port", 0)
-    assert status == 2 and "nothing is not a run folder" in err and err.count("\n") == 1
-
-
-def test_without_its_dataset_a_run_has_no_examples(trained, tmp_path, capfd):
-    config = OmegaConf.load(trained / ".hydra" / "config.yaml")
-    config.data.source.test = 0
-    (tmp_path / ".hydra").mkdir()
-    OmegaConf.save(config, tmp_path / ".hydra" / "config.yaml")
-    assert find_examples(tmp_path) == {}
-    assert capfd.readouterr().err.startswith("warning: no examples are shown, since the dataset is not there (shapes: ")
-
-
-def test_ctrl_c_ends_it_without_a_word(served, photo):
-    assert served.said == f"Ctrl-C ends it; open in a browser: {served.address}\n"
-    os.kill(served.process.pid, signal.SIGINT)
-    assert served.process.wait(60) == 130
-    assert served.process.stdout.read() == served.process.stderr.read() == ""
