@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.command_line import is_number
-from seglab.cli.hardware import check_accelerator, num_processes
+from seglab.cli.hardware import check_accelerator, check_devices, num_processes
 from seglab.cli.run_folder import load_config, read_last_checkpoint, read_summary
 from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
@@ -56,6 +56,7 @@ def check_config(cfg: DictConfig) -> None:
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
             raise InputError(f"trainer.{key}={value}: give a whole number of at least 1")
     check_accelerator(cfg.trainer.accelerator)
+    check_devices(cfg)
     check_steps(cfg)
     check_encoder(cfg)
     if cfg.resume is not None:
@@ -127,7 +128,7 @@ def check_resumed(cfg: DictConfig) -> None:
 
     Raises:
         InputError: Naming the keys that differ, or what the checkpoints are of; or no checkpoint can be read, or the
-            dataset has changed; or as `check_position`.
+            dataset has changed; or as `check_position` and `check_records`.
     """
     _, checkpoint = read_last_checkpoint(Path(cfg.resume))
     before = load_config(Path(cfg.resume))
@@ -145,6 +146,7 @@ def check_resumed(cfg: DictConfig) -> None:
         said += " ..." if len(keys) > 5 else ""
         raise InputError(f"resume={cfg.resume}: {said} cannot change within a run: leave it out, or start a new run")
     check_position(cfg, checkpoint)
+    check_records(Path(cfg.resume), checkpoint)
     data = instantiate(cfg.data.source, _convert_="all").content_digest()
     if read_summary(Path(cfg.resume)).get("data_fingerprint", data) != data:
         raise InputError(f"resume={cfg.resume}: the dataset has changed since the run began: start a new run")
@@ -173,6 +175,19 @@ def check_position(cfg: DictConfig, checkpoint: dict[str, Any]) -> None:
             f"resume={cfg.resume}: it was cut inside an epoch whose images {processes} processes share: go on with as "
             "many to its end (trainer.max_epochs), and then with others"
         )
+
+
+def check_records(run: Path, checkpoint: dict[str, Any]) -> None:
+    """Refuses to go on without the best checkpoint so far, which is what is tested, or the table of the epochs so far.
+
+    Raises:
+        InputError: Naming the missing file.
+    """
+    has_best = any(state.get("best_model_path") for state in checkpoint["callbacks"].values())
+    needed = {run / "checkpoints" / "best.ckpt": has_best, run / "metrics.csv": checkpoint["epoch"] > 0}
+    for path, is_needed in needed.items():
+        if is_needed and not path.is_file():
+            raise InputError(f"resume={run}: {path} is missing: restore it, or start a new run")
 
 
 def check_steps(cfg: DictConfig) -> None:

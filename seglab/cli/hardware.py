@@ -68,6 +68,19 @@ def check_accelerator(accelerator: str) -> None:
         raise InputError(f"trainer.accelerator={accelerator}: no GPU can be used here; leave it out, or give cpu")
 
 
+def check_devices(cfg: DictConfig) -> None:
+    """Refuses a training on no device.
+
+    Raises:
+        InputError: Naming the key.
+    """
+    devices, nodes = cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1)
+    if not isinstance(nodes, int) or nodes < 1:
+        raise InputError(f"trainer.num_nodes={nodes}: give the number of machines, from 1 on")
+    if isinstance(devices, bool | float) or devices is None or num_processes(cfg) < 1:
+        raise InputError(f"trainer.devices={devices}: give a number from 1 on, a list such as [0,1], or -1 for all")
+
+
 def num_processes(cfg: DictConfig) -> int:
     """Returns how many processes train, one for each of `trainer.devices` on each node."""
     import torch

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ OUTPUT = "output.log"
 NO_FAULT = ("killed", "interrupted")  # statuses of a run that may go on
 CUT = (129, 130, 143)  # exit statuses of a job that SIGHUP, Ctrl-C or SIGTERM has ended
 _PATIENCE = 10.0  # seconds that a job gets to end by itself
+_PARENT = os.getppid()
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -94,6 +96,8 @@ def run_job(
         environment: variables of the job, over those of this process.
         hopeless: asked twice a second; the job is stopped, and its status is "pruned", once it says so.
     """
+    if _is_orphan():
+        os._exit(1)
     command = [sys.executable, str(CONF.parent / "train.py"), *words]
     run.mkdir(parents=True, exist_ok=True)
     with (run / OUTPUT).open("ab") as output:
@@ -133,18 +137,22 @@ def _start(command: Sequence[str], output: IO[bytes], environment: dict[str, str
 def _wait(job: subprocess.Popen, timeout: float | None, hopeless: Callable[[], bool]) -> str | None:
     """Returns none once the job has ended, or the status that it is to be stopped with."""
     end = math.inf if timeout is None else time.monotonic() + timeout
-    parent = os.getppid()
     while True:
         with suppress(subprocess.TimeoutExpired):
             job.wait(0.5)
             return None
-        if os.getppid() != parent:  # a worker whose sweep was killed
+        if _is_orphan():
             os.killpg(job.pid, signal.SIGKILL)
             os._exit(1)
         if time.monotonic() > end:
             return "timed out"
         if hopeless():
             return "pruned"
+
+
+def _is_orphan() -> bool:
+    """Returns whether this is a launcher's worker whose sweep was killed; the sweep itself may outlive its shell."""
+    return multiprocessing.current_process().name != "MainProcess" and os.getppid() != _PARENT
 
 
 def _stop(job: subprocess.Popen, first: signal.Signals) -> None:

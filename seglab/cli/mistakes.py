@@ -56,7 +56,8 @@ def explain(error: BaseException, config_name: str) -> str:
     text = "\n".join(str(link) for link in chain)
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        options = _choices(group)
+        if not (options := _choices(group)):
+            return f"{group}={option} is not known here: look at its spelling, and install the package that has it"
         return f"{group}={option} is not known: {_nearest(option, options)}the choices are {', '.join(options)}"
     if isinstance(error, OverrideParseException):
         return unreadable(error.override)

@@ -2,12 +2,15 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seglab.cli.command_line import did_you_mean, quoted
 from seglab.errors import InputError
@@ -62,7 +65,7 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
         hint = "" if checkpoint in ("best", "last") else did_you_mean(checkpoint, ("best", "last"))
         there = ", ".join(sorted(each.name for each in (run / "checkpoints").glob("*.ckpt"))) or "no checkpoint"
         raise InputError(
-            f"checkpoint={checkpoint}: {path} does not exist; {hint}give best, last or a path ({run} has {there})"
+            f"checkpoint={checkpoint}: {path} is no file; {hint}give best, last or a path ({run} has {there})"
         )
     return path
 
@@ -124,16 +127,19 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
     """Returns the command line that goes on with a run: its own overrides, then the new ones, in its own folder.
 
     Raises:
-        InputError: The folder is not a run's, or has nothing to go on from.
+        InputError: The folder is not a run's, or has nothing to go on from; or several runs are asked for.
     """
     load_config(run)
     if not has_checkpoint(run):
         raise InputError(f"{run} has no checkpoint to go on from: start it anew, with another hydra.run.dir")
+    if {"-m", "--multirun"} & set(overrides):
+        raise InputError(f"resume={run} goes on with one run: leave out -m")
     own = list(_loaded(run / ".hydra" / "overrides.yaml", ListConfig))
-    merged = latest([*own, *overrides])
+    options = [word for word in overrides if word.startswith("-") or not ("=" in word or word.startswith("~"))]
+    merged = latest([*own, *(word for word in overrides if word not in options)])
     merged.pop("hydra.run.dir", None)
     merged["resume"] = f"resume={quoted(str(run))}"
-    return [*merged.values(), f"hydra.run.dir={quoted(str(run))}", "hydra.mode=RUN"]
+    return [*options, *merged.values(), f"hydra.run.dir={quoted(str(run))}", "hydra.mode=RUN"]
 
 
 def latest(overrides: Sequence[str]) -> dict[str, str]:
@@ -158,6 +164,25 @@ def save_config(cfg: DictConfig, overrides: list[str], run: Path) -> None:
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """Returns a config as plain containers, every reference resolved."""
     return OmegaConf.to_container(cfg, resolve=True)
+
+
+@contextmanager
+def unchanged_if_refused(run: Path) -> Iterator[None]:
+    """Puts a run's config and summary back where a mistake of the user's ends the block before anything was trained."""
+    names = ("summary.json", ".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/resolved.json")
+    before = {run / name: (run / name).read_text(encoding="utf-8") for name in names if (run / name).is_file()}
+    trained = _stamps(run)
+    try:
+        yield
+    except (InputError, HydraException, OmegaConfBaseException):
+        if has_checkpoint(run) and trained == _stamps(run):
+            for path, text in before.items():
+                replace_text(path, text)
+        raise
+
+
+def _stamps(run: Path) -> list[int]:
+    return [path.stat().st_mtime_ns for path in _checkpoints_to_go_on_from(run)]
 
 
 def make_folder(folder: Path, key: str) -> None:

@@ -41,7 +41,7 @@ def run_worker(cfg: DictConfig) -> None:
     study = open_study(cfg, folder, base)
     tried: set[int] = set()
     while True:
-        with _claimed(study, folder, cfg.search.trials) as trial:
+        with _claimed(study, folder, cfg) as trial:
             if trial is None:
                 return
             run, drawn = trial_folder(folder, trial.number), [suggest(trial, *key) for key in space.items()]
@@ -93,12 +93,18 @@ def open_study(cfg: DictConfig, folder: Path, base: list[str]) -> Any:
 
 
 @contextmanager
-def _claimed(study: Any, folder: Path, trials: int) -> Iterator[Any]:
-    """Yields a trial that no other worker has: one that was cut, else a new one, else none; and holds it meanwhile."""
+def _claimed(study: Any, folder: Path, cfg: DictConfig) -> Iterator[Any]:
+    """Yields a trial that no other worker has: one that was cut, else a new one, else none; and holds it meanwhile.
+
+    A seed of the sampler is one for each trial, or else all workers and sittings would draw the same.
+    """
     with ExitStack() as held:
         with claim(folder, "trials", "next", wait=True):
             trial = _cut_trial(study, folder, held)
-            if trial is None and len(study.get_trials(deepcopy=False)) < trials:
+            count = len(study.get_trials(deepcopy=False))
+            if trial is None and count < cfg.search.trials:
+                if (seed := cfg.search.sampler.get("seed")) is not None:
+                    study.sampler = instantiate(cfg.search.sampler, _convert_="all", seed=seed + count)
                 trial = study.ask()
                 held.enter_context(claim(folder, "trials", trial.number))
         yield trial
@@ -186,7 +192,7 @@ class Search:
             value = "" if trial.value is None else f"{trial.value:.4f}"
             params = [_short(trial.params.get(key, "")) for key in keys]
             table.add_row(str(trial.number), trial.state.name.lower(), value, *map(escape, params))
-        Console(stderr=True).print(table)
+        Console(stderr=True).print(table, soft_wrap=True)
         failed = [each for each in trials if each.state.name == "FAIL"]
         for trial in failed:
             run = trial_folder(self.folder, trial.number)

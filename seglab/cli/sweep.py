@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from seglab.cli.sweep_plan import (
     write_plan,
 )
 from seglab.cli.sweep_progress import SweepProgress
+from seglab.errors import InputError
 
+_PATIENCE = 5.0  # seconds in which the jobs of a cut sweep die
 _MEANING = {SKIP: "finished", RESUME: "was cut", START: "new", AGAIN: "failed", LEAVE: "runs in another process"}
 
 
@@ -53,6 +56,8 @@ class SweepCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         with told_in_a_line("train"):  # Hydra makes a warning of any other exception here
             make_folder(folder, "hydra.sweep.dir")
+            if config.hydra.launcher.get("n_jobs") == 0:
+                raise InputError("hydra.launcher.n_jobs=0: give a number of jobs, or -1 for one on each core")
             if config.search is None:
                 SweepCallback.sweep = Sweep(folder, list(job_overrides(config)))
             else:
@@ -78,6 +83,10 @@ class Sweep:
     def finish(self) -> int:
         """Prints what became of each job, with the tail of the log where it did not finish; returns the exit status."""
         self.progress.stop()
+        own = [self.folder / each.folder for each in self.jobs if each.action not in (SKIP, LEAVE)]
+        end = time.monotonic() + _PATIENCE
+        while any(map(job.is_held, own)) and time.monotonic() < end:
+            time.sleep(0.1)
         self._print("status", "what became of each job", lambda each: _outcome(self.folder / each.folder))
         unfinished = [each for each in self.jobs if job.status(self.folder / each.folder) != "finished"]
         for each in unfinished:

@@ -30,6 +30,7 @@ from seglab.cli.run_folder import (
     resume_overrides,
     save_config,
     shown,
+    unchanged_if_refused,
     write_summary,
 )
 from seglab.cli.stamp import git_diff, stamp
@@ -51,15 +52,20 @@ def main() -> None:
         refuse_words(sys.argv[1:])
         # argparse takes no option between other words
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-        runs = [word.split("=", 1)[1] for word in sys.argv[1:] if word.startswith("resume=")]
+        runs = [word.partition("=")[2] for word in sys.argv[1:] if word.lstrip("+").startswith("resume=")]
         if runs and runs[-1] not in ("", "null"):
-            sys.argv[1:] = resume_overrides(Path(runs[-1]), sys.argv[1:])
+            sys.argv[1:] = resume_overrides(Path(runs[-1].strip("'\"")), sys.argv[1:])
         status = 0
         try:
             compose_and_run()
+        except Exception as error:
+            if type(error).__name__ != "TerminatedWorkerError":  # joblib's
+                raise
+            print("error: a worker of the launcher was killed: the same command goes on", file=sys.stderr)
+            status = 1
         finally:
             if SweepCallback.sweep is not None:
-                status = SweepCallback.sweep.finish()
+                status = SweepCallback.sweep.finish() or status
                 SweepCallback.sweep = None
         if status:
             raise SystemExit(status)
@@ -97,7 +103,7 @@ def train(cfg: DictConfig) -> None:
     check_added(cfg, overrides)
     check_config(cfg)
     make_folder(run, "run_dir")
-    with lock(run, attempts=10) as free:  # who only asks whether it is held, holds it for a moment
+    with lock(run, attempts=10) as free, unchanged_if_refused(run):  # who only asks for it, holds it a moment
         if not free:
             raise InputError(f"{run} is being trained by another process: wait for it, or give another hydra.run.dir")
         overrides = words_of_run(cfg, overrides)

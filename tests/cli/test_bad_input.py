@@ -68,7 +68,7 @@ def test_unreadable_checkpoint(refused, trained, tmp_path):
     said = refused("evaluate", f"run={copy}")
     assert str(best) in said and "damaged" in said
     said = refused("evaluate", f"run={copy}", "checkpoint=nothing.ckpt")
-    assert "nothing.ckpt does not exist" in said
+    assert "nothing.ckpt is no file" in said
     last, before = [*(copy / "checkpoints").glob("last*.ckpt")], (copy / "summary.json").read_text()
     for path in last:
         path.write_bytes(path.read_bytes()[:1000])
@@ -135,6 +135,28 @@ def test_resuming_by_another_config(refused, trained, words, said):
     before = [path.read_text() for path in kept]
     assert said in refused("train", f"resume={trained}", *words)
     assert [path.read_text() for path in kept] == before
+
+
+@pytest.mark.parametrize("word", ["trainer.precision=foo", "trainer.strategy=foo", "data.num_workers=-3"])
+def test_a_word_that_is_refused_late_leaves_a_run_as_it_was(refused, trained, word):
+    kept = [trained / "summary.json", *(trained / ".hydra").iterdir()]
+    before = [path.read_text() for path in kept]
+    assert word.partition("=")[0].rpartition(".")[2] in refused("train", f"resume={trained}", word)
+    assert [path.read_text() for path in kept] == before
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best.ckpt", "metrics.csv"])
+def test_resuming_without_the_best_checkpoint_or_the_table(refused, trained, tmp_path, name):
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    (copy / name).unlink()
+    said = refused("train", f"resume={copy}", "trainer.max_epochs=9")
+    assert f"{copy / name} is missing: restore it, or start a new run" in said
+
+
+def test_resuming_goes_with_options_but_for_several_runs(call, refused, trained):
+    status, out, err = call("train", f"resume='{trained}'", "--cfg", "job")
+    assert status == 0 and f"resume: {trained}" in out, err
+    assert "goes on with one run: leave out -m" in refused("train", "-m", f"resume={trained}", "seed=0,1")
 
 
 def test_resuming_on_other_data(refused, trained, tmp_path):

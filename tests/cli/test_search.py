@@ -9,12 +9,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from seglab.cli import job
 from seglab.cli.run_folder import write_summary
-from seglab.cli.search import JOURNAL, _run_trial, trial_command
+from seglab.cli.search import JOURNAL, _claimed, _run_trial, trial_command
 from seglab.cli.search_space import check_space, parse_space, suggest
 from seglab.errors import InputError
 
@@ -90,6 +91,20 @@ def test_a_trial_that_was_killed_goes_on_once(tmp_path, monkeypatch):
     for is_second, state in ((False, "RUNNING"), (True, "FAIL")):
         _run_trial(study, trial, [], tmp_path, None, {}, is_second)
         assert study.trials[0].state.name == state
+
+
+def test_workers_and_sittings_with_one_seed_draw_trials_of_their_own(tmp_path):
+    sampler = {"_target_": "optuna.samplers.RandomSampler", "seed": 1}
+    cfg = OmegaConf.create({"search": {"trials": 4, "sampler": sampler}})
+    drawn = {}
+    for sitting in ("first", "again"):
+        folder = tmp_path / sitting
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        for _ in range(4):  # a worker each
+            with _claimed(study, folder, cfg) as trial:
+                drawn.setdefault(sitting, []).append(trial.suggest_float("lr", 0, 1))
+                study.tell(trial, 0.5)
+    assert len(set(drawn["first"])) == 4 and drawn["first"] == drawn["again"]
 
 
 def study_of(sweep):

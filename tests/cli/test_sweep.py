@@ -214,3 +214,26 @@ def test_a_mistake_in_one_job_shows_before_any_starts(command, tmp_path):
     assert done.returncode == 2
     assert "optimizer=adan is not known: did you mean adam" in done.stderr
     assert not list(tmp_path.glob("sweep/*/summary.json"))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("hydra/launcher=nowhere", "hydra/launcher=nowhere is not known here: look at its spelling"),
+        ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: give a number of jobs"),
+    ],
+)
+def test_a_launcher_that_is_not_there_or_does_nothing_is_refused(command, tmp_path, word, said):
+    launcher = [] if "launcher=" in word else ["hydra/launcher=joblib"]
+    done = command("train.py", "-m", "seed=0,1", *launcher, word, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {said}"), done.stderr
+
+
+def test_a_worker_whose_sweep_is_dead_starts_no_job(tmp_path):
+    lines = ["import multiprocessing, sys", "from seglab.cli import job", "job._PARENT = -1"]
+    run_a_job = "job.run_job(['resume=nothing'], job.Path(sys.argv[1]), None, {})"
+    as_worker = "multiprocessing.current_process().name = 'LokyProcess-1'"
+    for more, started in (([as_worker], False), ([], True)):  # a sweep itself may outlive the shell that started it
+        run = tmp_path / str(started)
+        subprocess.run([sys.executable, "-c", "\n".join([*lines, *more, run_a_job]), run], cwd=ROOT, timeout=120)
+        assert run.exists() == started
