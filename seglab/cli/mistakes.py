@@ -78,7 +78,7 @@ def explain(error: BaseException, config_name: str) -> str:
         key = full_key[1] if full_key else match[1]
         if wrong := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(chain[-1])):
             group = key.partition(".")[0]
-            return f"{key}.{wrong[2]}: {wrong[1]} takes no such key; leave it out, or choose the {group}= that has it"
+            return f"{key}: {wrong[1]} takes no key {wrong[2]}; leave it out, or choose the {group}= that has it"
         return f"{key}: {_last_line(chain[-1])}"
     return _last_line(error)
 

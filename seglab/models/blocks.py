@@ -1,6 +1,7 @@
 """Convolution blocks: they change the width and keep the resolution.
 
-A block is any callable `block(in_channels, out_channels) -> nn.Module`; encoders and decoders receive one.
+A block is any callable `block(in_channels, out_channels) -> nn.Module`; encoders and decoders receive one, to which
+conf/model/base.yaml has given `depth` and `norm_layer`.
 """
 
 import math

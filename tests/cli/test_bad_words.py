@@ -21,7 +21,7 @@ def test_names_are_those_of_the_choices_given_or_of_the_choices_that_have_them(r
     assert "optimizer=rmsprop, sgd have it; " in refused("train", "optimizer.momentum=0.9")
     assert "the config has no key xyz: it has augment, " in refused("train", "xyz=1")
     said = refused("train", "experiment=scratch", "data=shapes", "model=unet6")  # the experiment names a backbone
-    assert "model.encoder.name: ConvEncoder takes no such key; leave it out, or choose the model= that has it" in said
+    assert "model.encoder: ConvEncoder takes no key name; leave it out, or choose the model= that has it" in said
 
 
 def test_added_keys_that_nothing_reads(refused):

@@ -22,7 +22,7 @@ def run(command, tmp_path_factory):
     weights = timm.create_model("mobilenetv2_100").state_dict()
     torch.save(weights, folder / "weights.pth")
     words = [f"model.encoder.weights={folder / 'weights.pth'}", "model.encoder.std=[0.5,0.5,0.5]", "model.width=0.25"]
-    words += ["model.fine_tuning.frozen_epochs=5", "data.resize=null", "without=mix"]
+    words += ["model/encoder=mobilenetv2", "model.fine_tuning.frozen_epochs=5", "data.resize=null", "without=mix"]
     done = command("train.py", "experiment=pretrained", *words, *SHORT, f"hydra.run.dir={folder / 'run'}")
     assert done.returncode == 0, done.stderr
     assert "UserWarning" not in done.stderr and "HINT" not in done.stderr, done.stderr
@@ -106,7 +106,7 @@ def test_a_mistake_is_refused_before_there_is_a_run(call, tmp_path, words, said)
     [
         (["model.fine_tuning.layer_decay=2"], "model.fine_tuning: layer_decay=2: give a factor"),
         (["model.encoder.name=test_coatnet"], "model.encoder.name=test_coatnet takes no images of any size"),
-        (["+model.encoder.depths=3"], "model.encoder.depths: EfficientNet takes no such key; leave it out"),
+        (["+model.encoder.depths=3"], "model.encoder: EfficientNet takes no key depths; leave it out"),
     ],
 )
 def test_a_mistake_that_only_building_shows_is_told_in_a_line(call, tmp_path, words, said):
