@@ -204,7 +204,7 @@ def columns_of_seeds(groups: Sequence[Group]) -> list[Sequence[int]]:
     seen: set[Path] = set()
     found = []
     for group, columns in zip(groups, columns_of(groups), strict=True):
-        folders = {run.folder for run in group.runs}
+        folders = {run.resolved for run in group.runs}
         found.append(columns if seen.isdisjoint(folders) else [])
         seen |= folders
     return found

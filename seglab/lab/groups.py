@@ -65,8 +65,8 @@ def first_of_each_seed(runs: Sequence[Run]) -> list[Run]:
 
 def common_runs(group: Group, base: Group) -> list[tuple[int, int]]:
     """Returns the places in both groups of the runs that they share, scored in two ways."""
-    places = {run.folder: place for place, run in enumerate(base.runs)}
-    return [(place, places[run.folder]) for place, run in enumerate(group.runs) if run.folder in places]
+    places = {run.resolved: place for place, run in enumerate(base.runs)}
+    return [(place, places[run.resolved]) for place, run in enumerate(group.runs) if run.resolved in places]
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:

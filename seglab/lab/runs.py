@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shlex
 import zipfile
 import zlib
@@ -58,7 +59,7 @@ class Run:
     """One run folder.
 
     Attributes:
-        folder: where it is.
+        folder: where it is, as it was typed.
         summary: what summary.json holds.
         config: the resolved config, nested plain containers.
         evaluated: name of the evaluation that it is to be read by, whatever the split; none for that of the split.
@@ -72,7 +73,12 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.folder.name
+        return _whole(self.folder).name
+
+    @cached_property
+    def resolved(self) -> Path:
+        """The folder, however it was typed: two runs of one are the same run."""
+        return self.folder.resolve()
 
     @property
     def place(self) -> Path:
@@ -138,13 +144,19 @@ class Run:
 
 def is_run(folder: Path) -> bool:
     """Returns whether a folder holds a run, finished or not."""
-    return (folder / "summary.json").is_file() and (folder / ".hydra" / "resolved.json").is_file()
+    return os.path.isfile(folder / "summary.json") and os.path.isfile(folder / ".hydra" / "resolved.json")
 
 
 def is_evaluation(folder: Path) -> bool:
     """Returns whether a folder holds an evaluation of a run, such as RUN/evaluation/test-flip."""
-    folder = folder.absolute()
-    return folder.parent.name == "evaluation" and (folder / "metrics.json").is_file() and is_run(folder.parents[1])
+    folder = _whole(folder)
+    holds_scores = folder.parent.name == "evaluation" and os.path.isfile(folder / "metrics.json")
+    return holds_scores and is_run(folder.parents[1])
+
+
+def _whole(folder: Path) -> Path:
+    """Returns a path from the root on, also of `.` and `../test`, symlinks as they are."""
+    return Path(os.path.abspath(folder))
 
 
 def read_run(folder: Path) -> Run:
@@ -154,7 +166,9 @@ def read_run(folder: Path) -> Run:
         InputError: It is none, or one of its files is damaged.
     """
     if is_evaluation(folder):
-        return replace(read_run(folder.parents[1]), evaluated=folder.absolute().name)
+        whole = _whole(folder)
+        typed_run = folder.parts[-2:] == whole.parts[-2:]  # not so of `test`, typed in RUN/evaluation
+        return replace(read_run((folder if typed_run else whole).parents[1]), evaluated=whole.name)
     if not is_run(folder):
         raise InputError(f"{folder} is not a run folder: give the folder that a run's last line names")
     try:
@@ -178,7 +192,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
     """
     found: dict[Path, Run] = {}
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # Path.is_dir has no answer to a name that is too long
             raise InputError(f"{path} does not exist: give a run folder, or a folder of runs such as runs/sweeps/NAME")
         one = is_run(path) or is_evaluation(path)
         folders = [path] if one else runs_in(path)

@@ -155,6 +155,8 @@ def test_boundaries_are_compared_where_they_were_kept(compare, trained, tmp_path
             "evaluate again, as it was, what does not keep boundaries yet: {}/0.001-0/evaluation/test, {}/0.01-0/eval",
         ),
         (["nowhere"], "nowhere does not exist: give a run folder"),
+        (["n" * 400], f"{'n' * 400} does not exist: give a run folder"),
+        (["{}", "--baseline", "n" * 400], f"--baseline {'n' * 400} is none of the runs"),
         (["{}/cut"], "{}/cut: no run has finished, so there is nothing to compare"),
         (["{}", "--metric", "iou/cresent"], "--metric iou/cresent is unknown: did you mean iou/crescent "),
         (

@@ -47,6 +47,33 @@ def test_seeds_scored_in_two_ways_are_pooled_once(call, runs):
     assert 0.01 < low < high < 0.06  # seed by seed, as without
 
 
+@pytest.mark.parametrize("spelled", ["symlink", "relative"])
+def test_a_run_is_the_same_however_it_is_typed(call, runs, monkeypatch, tmp_path, spelled):
+    (tmp_path / "linked").symlink_to(runs[0].parent)
+    monkeypatch.chdir(runs[0].parent)
+    typed = [tmp_path / "linked" / run.name if spelled == "symlink" else run.name for run in runs]
+    found = []
+    for own in (runs, typed):
+        status, out, err = call("compare", *own, *flipped(runs), "--pool-seeds", "--json", "-")
+        assert (status, err) == (0, "")
+        found.append(json.loads(out))
+    for before, after in zip(*(each["rows"] for each in found), strict=True):
+        assert before["difference"] == after["difference"]
+    assert found[0]["shared"] == found[1]["shared"] and found[1]["shared"]["groups"] == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"), [("evaluation", ["test", "test-flip"]), ("evaluation/test", [".", "../test-flip"])]
+)
+def test_an_evaluation_may_be_typed_in_its_folder(call, runs, monkeypatch, folder, words):
+    monkeypatch.chdir(runs[0] / folder)
+    status, out, err = call("compare", *words, "--json", "-")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert [row["label"] for row in found["rows"]] == ["evaluation=test-flip", "evaluation=test"]
+    assert {run["folder"] for row in found["rows"] for run in row["runs"]} == {str(runs[0])}
+
+
 def test_a_run_of_one_seed_and_a_baseline_by_its_evaluation(call, runs):
     flip = flipped(runs)[1]
     status, out, err = call("compare", runs[1], flip, "--baseline", flip, "--json", "-")
