@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seglab.lab.result_config import config_hash, config_of_result, flat
+from seglab.lab.result_config import config_hash, config_of_result, flat, plain
 from seglab.lab.runs import Run
 
 _GROUPS_OF_NO_NODE = ("experiment", "sweep")  # they set the values of other groups
+LONG_LABEL = 60  # characters: above, labels keep only the values that tell them apart
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
     The values of a group are the choices of config groups that differ (`model`, `augment`, ...) and, below a config
     group, the keys that differ between runs of the same choice; other keys where they differ at all. A group is called
     by its experiment where no other group has the same, else by its part of an ablation (`without`) where no other has
-    the same, else by its values. Where runs are read by different
-    evaluations, `evaluation` is one of the values; `split` is the one of runs that name none.
+    the same, else by its values; where a label would be longer than `LONG_LABEL`, each by its experiment and as few of
+    its values as no other group has. Where runs are read by different evaluations, `evaluation` is one of the values;
+    `split` is the one of runs that name none.
     """
     members: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -44,17 +46,7 @@ def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
     evaluations = [evaluation for _, evaluation in members]
     if len(set(evaluations)) > 1:
         values = [own | {"evaluation": name} for own, name in zip(values, evaluations, strict=True)]
-    for key, pattern in {"experiment": "{}", "without": "without {}"}.items():
-        choices = [run.choices.get(key) for run in firsts]
-        if None not in choices and len(set(choices)) == len(choices):
-            labels = [pattern.format(choice) for choice in choices]
-            break
-    else:
-        labels = [_label(own) or run.name for own, run in zip(values, firsts, strict=True)]
-        labels = [
-            label if labels.count(label) == 1 else f"{label} ({run.name})"
-            for label, run in zip(labels, firsts, strict=True)
-        ]
+    labels = _labels(firsts, values)
     return [Group(label, group, own) for label, group, own in zip(labels, groups, values, strict=True)]
 
 
@@ -95,7 +87,34 @@ def _value(run: Run, column: str) -> Any:
     return flat(config_of_result(run.config)).get(column)
 
 
-def _label(values: dict[str, Any]) -> str:
-    ends = [column.rpartition(".")[2] for column in values]
-    keys = [end if ends.count(end) == 1 else column for end, column in zip(ends, values, strict=True)]
-    return ", ".join(f"{key}={value}" for key, value in zip(keys, values.values(), strict=True))
+def _labels(runs: Sequence[Run], values: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a name for each group that no other has, of its first run and of its values by column."""
+    experiments = [run.choices.get("experiment") for run in runs]
+    for choices, pattern in ((experiments, "{}"), ([run.choices.get("without") for run in runs], "without {}")):
+        if None not in choices and len(set(choices)) == len(choices):
+            return [pattern.format(choice) for choice in choices]
+    ends = [column.rpartition(".")[2] for column in values[0]]
+    keys = [end if ends.count(end) == 1 else column for end, column in zip(ends, values[0], strict=True)]
+    words = [dict(zip(keys, map(plain, own.values()), strict=True)) for own in values]
+    labels = [_label(own) for own in words]
+    if max(map(len, labels)) > LONG_LABEL:
+        if len(set(experiments)) > 1:
+            words = [{"experiment": plain(name)} | own for name, own in zip(experiments, words, strict=True)]
+        labels = [_label(_telling(own, words)) for own in words]
+    labels = [label or run.name for label, run in zip(labels, runs, strict=True)]
+    twice = {label for label in labels if labels.count(label) > 1}
+    return [f"{label} ({run.name})" if label in twice else label for label, run in zip(labels, runs, strict=True)]
+
+
+def _telling(own: dict[str, str], groups: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Returns a few of a group's values that no other group has all of: the experiment, then what rules out most."""
+    kept, rivals = [], [other for other in groups if other != own]
+    while rivals:
+        telling = {key: sum(other[key] != own[key] for other in rivals) for key in own}
+        kept.append("experiment" if "experiment" in own and not kept else max(own, key=telling.__getitem__))
+        rivals = [other for other in rivals if other[kept[-1]] == own[kept[-1]]]
+    return {key: word for key, word in own.items() if key in kept}
+
+
+def _label(words: dict[str, str]) -> str:
+    return ", ".join(f"{key}={word}" for key, word in words.items())

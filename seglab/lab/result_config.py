@@ -52,6 +52,11 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def plain(value: Any) -> str:
+    """Returns a config's value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _without_nulls(node: Any) -> Any:
     if not isinstance(node, dict):
         return node

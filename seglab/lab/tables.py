@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from seglab.lab.comparison import Comparison, Row
+from seglab.lab.result_config import plain
 
 INTERVAL, RANGE, P_VALUE = "95 % interval", "range", "p (Holm)"
 
@@ -48,11 +49,6 @@ def cells(row: Row, keys: Sequence[str]) -> list[str]:
 def interval(ends: tuple[float, float], sign: str = "") -> str:
     """Returns an interval in percent or points."""
     return "..".join(f"{100 * end:{sign}.2f}" for end in ends)
-
-
-def plain(value: Any) -> str:
-    """Returns a config's value as it is typed."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def remedies(comparison: Comparison) -> list[str]:

@@ -80,7 +80,24 @@ def test_experiments_name_their_groups_where_they_can(groups_of):
     phases = [{"choices": {"experiment": name, "logger": "csv", "data": "shapes"}} for name in ("phase1", "phase2")]
     assert [group.label for group in groups_of(*phases)] == ["phase1", "phase2"]
     groups = groups_of(*phases, phases[0] | {"changes": {"optimizer.lr": 0.5}})
-    assert len({group.label for group in groups}) == 3 and all("lr=" in group.label for group in groups)
+    assert [group.label for group in groups] == [
+        "experiment=phase1, lr=0.001",
+        "experiment=phase2",
+        "experiment=phase1, lr=0.5",
+    ]
+
+
+def test_long_labels_keep_what_tells_them_apart(groups_of):
+    pretrained, scratch = ({"choices": {"experiment": name}} for name in ("pretrained", "scratch"))
+    arm = {"choices": {"experiment": "pretrained", "without": "scale"}}
+    groups = groups_of(pretrained, scratch, arm, scratch | {"changes": {"optimizer.lr": 0.5, "data.resize": None}})
+    assert [group.label for group in groups] == [
+        "experiment=pretrained, without=null",
+        "experiment=scratch, resize=112",
+        "experiment=pretrained, without=scale",
+        "experiment=scratch, resize=null",
+    ]
+    assert all(len(group.values) > 8 for group in groups)  # of which none is lost
 
 
 def test_the_arms_of_an_ablation_are_called_by_what_they_lack(groups_of):

@@ -18,8 +18,8 @@ from seglab.lab.comparison import Comparison
 from seglab.lab.report.gallery import Gallery, ReadPair, Track, build_gallery
 from seglab.lab.report.series import metric_name, page_data
 from seglab.lab.report.tables import class_iou, duration, percent, points, run_cards, scale
+from seglab.lab.result_config import plain
 from seglab.lab.runs import Run
-from seglab.lab.tables import plain
 from seglab.replace_text import replace_text
 
 _WEB = Path(__file__).parent / "web"

@@ -7,9 +7,8 @@ from typing import Any
 
 from seglab.lab.comparison import Comparison, Row
 from seglab.lab.report.series import run_labels
-from seglab.lab.result_config import config_of_result, flat
+from seglab.lab.result_config import config_of_result, flat, plain
 from seglab.lab.runs import Run
-from seglab.lab.tables import plain
 
 FACTS = {
     "epochs": "epochs",
