@@ -72,10 +72,14 @@ def ending_signals() -> list[signal.Signals]:
 
 def status(run: Path) -> str:
     """Returns what is or was the end of a run: cut, where it was to go on and no process trains it."""
-    if is_held(run):
-        return "running"
+    try:
+        held = is_held(run)
+    except OSError:  # another user's lock, or one on a read-only disk, tells nothing: what was noted stands
+        held = None
     noted = read_summary(run).get("status", "not started")
-    return "cut" if noted == "running" else noted
+    if held:
+        return "running"
+    return "cut" if noted == "running" and held is not None else noted
 
 
 def run_job(
