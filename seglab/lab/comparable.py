@@ -8,7 +8,10 @@ import numpy as np
 
 from seglab.errors import InputError
 from seglab.lab.bootstrap import metric_names, parts
-from seglab.lab.runs import Evaluation, Run
+from seglab.lab.evaluation import Evaluation
+from seglab.lab.runs import Run
+
+MOST_FAULTS = 8  # named, a line each
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
             read.append(parts(matrices, metric, first.class_names))
     if faults:
         others = f"{len(faults)} of the other {len(runs) - 1} runs" if len(runs) > 2 else "the other run"
-        raise InputError("\n  ".join([f"{others} cannot be compared with {runs[0].folder} on {split}:", *faults]))
+        said = f"{others} cannot be compared with {runs[0].folder} on {split}:"
+        raise InputError("\n  ".join([said, *first_few(faults, MOST_FAULTS)]))
     if older:
-        raise InputError(f"evaluate again, as it was, what does not keep boundaries yet: {', '.join(older)}")
+        raise InputError(f"evaluate again, as it was, what does not keep boundaries yet: {', '.join(first_few(older))}")
     return Scored(
         split=None if "data" in first.metrics.get("inference", {}) else first.metrics["split"],
         protocol=first.metrics["protocol"],
@@ -124,6 +128,12 @@ def nearest(word: str, valid: Sequence[str]) -> str:
     inside = [name for name in names if word.lower() in name]
     near = [names[name] for name in (inside or difflib.get_close_matches(word.lower(), names, cutoff=0.6))[:2]]
     return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def first_few(names: Sequence[object], most: int = 3) -> list[str]:
+    """Returns some names, and as the last word how many more there are."""
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return [*map(str, names[:most]), *more]
 
 
 def _some(names: np.ndarray) -> str:

@@ -1,10 +1,11 @@
 """What a reader must know of a comparison's figures, a sentence each."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seglab.errors import InputError
-from seglab.lab.comparable import Scored
+from seglab.lab.comparable import Scored, first_few
 from seglab.lab.groups import Group, common_runs, first_of_each_seed
 from seglab.lab.runs import MANY_IMAGES_OF_A_CLASS
 from seglab.lab.significance import LEVEL, SharedSpread
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
 
 MANY_IMAGES = 30
 MANY_CONFIGURATIONS = 4
+
+
+def notes_on_left_out(reasons: dict[Path, str]) -> list[str]:
+    """Returns a sentence for each reason that runs are left out for.
+
+    Args:
+        reasons: of each run's folder.
+    """
+    folders: dict[str, list[Path]] = {}
+    for folder, reason in reasons.items():
+        folders.setdefault(reason, []).append(folder)
+    return [
+        f"{', '.join(first_few(names))} {'is' if len(names) == 1 else 'are'} left out: {reason}."
+        for reason, names in folders.items()
+    ]
 
 
 def notes_on_runs(groups: Sequence[Group]) -> list[str]:
@@ -32,7 +48,7 @@ def notes_on_runs(groups: Sequence[Group]) -> list[str]:
                 f"{one} and {other} have one config and other data (data_fingerprint in summary.json): leave one out"
             )
         if repeats := [run for run in group.runs if run not in first_of_each_seed(group.runs)]:
-            folders = ", ".join(str(run.folder) for run in repeats)
+            folders = ", ".join(first_few([run.place for run in repeats]))
             notes.append(f"{group.label}: left out {folders}, with the config and seed of an earlier run.")
     made_of = {"data_fingerprint": "data", "git_commit": "versions of the code", "precision": "precisions"}
     for key, what in made_of.items():

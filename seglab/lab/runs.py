@@ -12,46 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from seglab.errors import InputError
-from seglab.lab.bootstrap import BOUNDARY
+from seglab.lab.evaluation import Evaluation, read_evaluation
 
 PLAN = "sweep.json"  # in the folder of sweeps: their jobs in the order in which they were first typed
 _SPLITS = ("train", "val", "test")
 MANY_IMAGES_OF_A_CLASS = 5  # of fewer in a split, its IoU says little
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A run's scores on one split.
-
-    Attributes:
-        metrics: what metrics.json holds.
-        names: of the images, str (N,), sorted.
-        confusion: one matrix for each image, int64 (N, K, K), rows the labels and columns the predictions.
-        boundary: the same of contours, int64 (N, K + 1, K + 1), the last row and column for pixels far from any; none
-            in evaluations of an older version.
-    """
-
-    metrics: dict[str, Any]
-    names: np.ndarray
-    confusion: np.ndarray
-    boundary: np.ndarray | None = None
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the K classes."""
-        return list(self.metrics["iou"])
-
-    @property
-    def images_with(self) -> list[int]:
-        """In how many images each of the K classes is labelled, also of evaluations older than the key of that name."""
-        return (self.confusion.sum(2) > 0).sum(0).tolist()
-
-    def matrices(self, metric: str) -> np.ndarray | None:
-        """Returns the matrices that a metric is read from; none where they were not kept."""
-        return self.boundary if metric.startswith(BOUNDARY) else self.confusion
 
 
 @dataclass(frozen=True)
@@ -126,12 +92,10 @@ class Run:
         """
         folder = self.evaluation_folder(split)
         try:
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            with np.load(folder / "confusion.npz", allow_pickle=False) as arrays:
-                return Evaluation(metrics, arrays["names"], arrays["confusion"], arrays.get("boundary"))
+            return read_evaluation(folder)
         except FileNotFoundError as error:
             raise InputError(f"{error.filename} is missing: {self._remedy(split, 'writes it')}") from None
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{folder} is damaged ({error}): {self._remedy(split, 'writes it anew')}") from None
 
     def _remedy(self, split: str, writes: str) -> str:
@@ -174,8 +138,9 @@ def read_run(folder: Path) -> Run:
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         config = json.loads((folder / ".hydra" / "resolved.json").read_text(encoding="utf-8"))
-        if missing := [key for key in ("choices", "overrides") if key not in dict(summary)]:
-            raise ValueError(f"{missing[0]} is missing")
+        for values, key in ((summary, "choices"), (summary, "overrides"), (config, "seed")):
+            if key not in dict(values):
+                raise ValueError(f"{key} is missing")
     except (ValueError, TypeError) as error:
         raise InputError(f"{folder}: summary.json or .hydra/resolved.json is damaged ({error})") from None
     return Run(folder, summary, config)
@@ -206,19 +171,41 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[Run]]:
     return finished, [run for run in runs if run.summary.get("status") != "finished"]
 
 
+def missing_runs(paths: Iterable[Path]) -> dict[Path, str]:
+    """Returns what should be runs in folders of runs and is none, each with the reason.
+
+    Raises:
+        InputError: A sweep's plan is damaged.
+    """
+    missing, parts = {}, (".hydra", "evaluation")
+    for path in paths:
+        if is_run(path) or is_evaluation(path):
+            continue
+        begun = [child for child in path.iterdir() if any(os.path.isdir(child / part) for part in parts)]
+        for child in [*sorted(begun), *(path / name for name in _planned(path) if path / name not in begun)]:
+            if not is_run(child):
+                file = "summary.json" if not (child / "summary.json").is_file() else ".hydra/resolved.json"
+                missing[child] = f"{file} is missing" if child in begun else "not started"
+    return missing
+
+
 def runs_in(folder: Path) -> list[Path]:
     """Returns the runs in a folder: those of a sweep in the order of its jobs, then all others by name.
 
     Raises:
         InputError: The sweep's plan is damaged.
     """
-    runs = sorted(child for child in folder.iterdir() if is_run(child))
+    runs, planned = sorted(child for child in folder.iterdir() if is_run(child)), _planned(folder)
+    return sorted(runs, key=lambda run: planned.index(run.name) if run.name in planned else len(planned))
+
+
+def _planned(folder: Path) -> list[str]:
+    """Returns the folders of a sweep's jobs in their order; none where there is no plan."""
     plan = folder / PLAN
     try:
-        planned = [job["folder"] for job in json.loads(plan.read_text(encoding="utf-8"))] if plan.is_file() else []
+        return [job["folder"] for job in json.loads(plan.read_text(encoding="utf-8"))] if plan.is_file() else []
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{plan} is damaged ({error}): without it, runs come in the order of their names") from None
-    return sorted(runs, key=lambda run: planned.index(run.name) if run.name in planned else len(planned))
 
 
 def runs_to_compare(paths: Sequence[Path], baseline: str | None) -> tuple[list[Run], list[Run]]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from seglab.lab.comparison import Comparison, Row
 from seglab.lab.result_config import plain
+from seglab.lab.significance import LEVEL
 
-INTERVAL, RANGE, P_VALUE = "95 % interval", "range", "p (Holm)"
+INTERVAL, SPREAD, RANGE, P_VALUE = "95 % interval", "seeds' std", "range", "p (Holm)"
 
 
 def heading(comparison: Comparison) -> str:
@@ -24,7 +25,7 @@ def heading(comparison: Comparison) -> str:
 
 def header(comparison: Comparison, keys: Sequence[str]) -> list[str]:
     """Returns the columns' names."""
-    figures = ["seeds", comparison.metric, INTERVAL, "seeds' std", RANGE]
+    figures = ["seeds", comparison.metric, INTERVAL, SPREAD, RANGE]
     return ["label", *keys, *figures, "difference", INTERVAL, "verdict", P_VALUE]
 
 
@@ -39,16 +40,21 @@ def cells(row: Row, keys: Sequence[str]) -> list[str]:
     if difference is None:
         against = ["-", "-", "baseline", "-"]
     else:
-        p_value = difference.adjusted_p_value
-        shown_p = "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
         verdict = difference.verdict + ("" if difference.seeds_known else " (one seed)")
-        against = [f"{100 * difference.estimate:+.2f}", interval(difference.interval, "+"), verdict, shown_p]
+        estimate, ends = f"{100 * difference.estimate:+.2f}", interval(difference.interval, "+")
+        against = [estimate, ends, verdict, shown_p_value(difference.adjusted_p_value)]
     return [row.group.label, *(plain(row.group.values[key]) for key in keys), *figures, *against]
 
 
 def interval(ends: tuple[float, float], sign: str = "") -> str:
     """Returns an interval in percent or points."""
     return "..".join(f"{100 * end:{sign}.2f}" for end in ends)
+
+
+def shown_p_value(value: float) -> str:
+    """Returns a p value with three decimals; one below the level of verdicts never looks like the level."""
+    shown = f"{value:.3f}"
+    return "<0.001" if value < 0.001 else f"<{LEVEL}" if value < LEVEL <= float(shown) else shown
 
 
 def remedies(comparison: Comparison) -> list[str]:

@@ -154,6 +154,11 @@ def test_what_is_no_run_is_refused(make_run, tmp_path):
         (folder / "summary.json").write_text(content)
         with pytest.raises(InputError, match="is damaged"):
             find_runs([folder])
+    make_run(folder)
+    for content in ("[]", "{}"):
+        (folder / ".hydra" / "resolved.json").write_text(content)
+        with pytest.raises(InputError, match=r"is damaged \(seed is missing\)"):
+            find_runs([folder])
 
 
 def test_a_damaged_table_is_said(make_run, tmp_path):
@@ -162,6 +167,11 @@ def test_a_damaged_table_is_said(make_run, tmp_path):
         (folder / "metrics.csv").write_text(content)
         with pytest.raises(InputError, match=r"metrics\.csv is damaged"):
             assert not read_run(folder).history
+
+
+def run_names(path):
+    with np.load(path) as arrays:
+        return arrays["names"]
 
 
 def test_an_evaluation_that_is_missing_or_damaged_says_how_to_write_it(make_run, tmp_path):
@@ -174,13 +184,16 @@ def test_an_evaluation_that_is_missing_or_damaged_says_how_to_write_it(make_run,
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"is damaged .*split=test writes it anew"):
             run.evaluation()
-    np.savez(path, confusion=np.zeros((1, 2, 2)))
-    with pytest.raises(InputError, match="is damaged"):
-        run.evaluation()
+    names = run_names(tmp_path / "whole")
+    for arrays in ({}, {"names": names}, {"names": names[1:], "confusion": np.zeros((6, 9, 9))}):
+        np.savez(path, **{"confusion": np.zeros((6, 2, 2))} | arrays)
+        with pytest.raises(InputError, match="is damaged"):
+            run.evaluation()
     shutil.copy(tmp_path / "whole", path)
-    (path.parent / "metrics.json").write_text(json.dumps({})[:1])
-    with pytest.raises(InputError, match="is damaged"):
-        run.evaluation()
+    for content in ("{", "{}", "[]", '{"split": "test", "protocol": "full", "iou": null}'):
+        (path.parent / "metrics.json").write_text(content)
+        with pytest.raises(InputError, match="is damaged .*writes it anew"):
+            run.evaluation()
 
 
 BEST = {"monitor": "val/miou", "mode": "max", "dirpath": "elsewhere"}

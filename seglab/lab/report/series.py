@@ -9,8 +9,9 @@ import numpy as np
 
 from seglab.lab.bootstrap import BOUNDARY
 from seglab.lab.comparison import Comparison, Row, RunScore
+from seglab.lab.evaluation import Evaluation
 from seglab.lab.report.gallery import Gallery, image_errors
-from seglab.lab.runs import Evaluation, Run
+from seglab.lab.runs import Run
 
 CURVES = ("val/miou", "val/loss", "train/miou", "train/loss")
 COSTS = ("seconds", "images_per_second", "parameters", "gflops", "peak_memory_mib")
@@ -107,7 +108,7 @@ def run_data(
         "seed": score.run.seed,
         "score": score.score,
         "curves": curves(score.run),
-        "cost": {key: score.run.summary.get(key) for key in COSTS},
+        "cost": {key: finite(score.run.summary.get(key)) for key in COSTS},
         "confusion": per_mille(evaluation.confusion.sum(0)),
         "predictions": has_predictions,
         "wrong": wrong,
