@@ -35,6 +35,7 @@ examples:
 """
 MOST_RESAMPLES = 1_000_000
 WIDTH_OF_A_FILE = 160
+LEAST_TEXT = 10  # characters of labels and verdicts in a line, however narrow the terminal
 FORMATS = ("json", "csv", "markdown")
 
 
@@ -125,13 +126,16 @@ def check_outputs(outputs: dict[str, str]) -> None:
     """
     if list(outputs.values()).count("-") > 1:
         raise InputError("only one of --json, --csv and --markdown can be -")
+    kinds: dict[Path, str] = {}
     for kind, path in outputs.items():
+        if path != "-" and (other := kinds.setdefault(Path(os.path.abspath(path)), kind)) != kind:
+            raise InputError(f"--{other} and --{kind} name one file, {path}: give each its own")
         if path != "-" and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
             raise InputError(f"--{kind} {path}: is a folder, or lies in none; give the file to write")
 
 
 def compare_paths(arguments: argparse.Namespace) -> "Comparison":
-    """Returns the comparison that a command line asks for; its notes name the runs that did not finish.
+    """Returns the comparison that a command line asks for; its notes name the runs that are left out.
 
     Raises:
         InputError: No run finished, or they cannot be compared.
@@ -139,47 +143,74 @@ def compare_paths(arguments: argparse.Namespace) -> "Comparison":
     from seglab.cli.job import status
     from seglab.lab.comparison import compare
     from seglab.lab.groups import group_runs
-    from seglab.lab.runs import runs_to_compare
+    from seglab.lab.notes import notes_on_left_out
+    from seglab.lab.runs import missing_runs, runs_to_compare
 
     finished, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
     options = {key: getattr(arguments, key) for key in ("split", "resamples", "seed", "pool_seeds")}
     comparison = compare(group_runs(finished, arguments.split), arguments.metric, arguments.baseline, **options)
-    left_out = [f"{run.folder} is left out: {status(run.folder)}." for run in unfinished]
-    return replace(comparison, notes=[*left_out, *comparison.notes])
+    left_out = {run.folder: status(run.folder) for run in unfinished} | missing_runs(arguments.paths)
+    return replace(comparison, notes=[*notes_on_left_out(left_out), *comparison.notes])
 
 
 def print_table(comparison: "Comparison") -> None:
     """Prints the widest table that the terminal has room for, what would show a difference, and the notes."""
     from rich.console import Console
 
-    from seglab.lab.tables import heading, remedies
+    from seglab.lab.tables import RANGE, SPREAD, heading, remedies
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_FILE
     console = Console(file=sys.stdout, highlight=False, width=width)
     keys, notes = list(comparison.rows[0].group.values), list(comparison.notes)
-    layouts = [table(comparison, keys), table(comparison, []), table(comparison, [], stacked=True)]
+    layouts = [
+        {"keys": keys},
+        {},
+        {"folded": True, "stacked": True},
+        {"folded": True, "stacked": True, "spread": False},
+    ]
     unbound = console.options.update(width=10_000)
-    widths = [console.measure(layout, options=unbound).maximum for layout in layouts]
+    widths = [console.measure(table(comparison, **layout), options=unbound).maximum for layout in layouts]
     fitting = (place for place, width in enumerate(widths) if width <= console.width)
     chosen = next(fitting, len(layouts) - 1)
-    if keys and chosen:
-        notes.append(f"No room for the columns {', '.join(keys)}: --json, --csv and --markdown have them.")
+    if hidden := [*(keys if chosen else []), *((SPREAD, RANGE) if chosen == len(layouts) - 1 else [])]:
+        notes.append(f"No room for the columns {', '.join(hidden)}: --json, --csv and --markdown have them.")
+    if widths[chosen] > console.width:
+        notes.append(f"The table needs a terminal of {widths[chosen]} columns.")
+        console.width = widths[chosen]
     console.print(heading(comparison), markup=False, soft_wrap=True)
-    console.print(layouts[chosen])
+    made = table(comparison, **(layouts[chosen] | {"folded": False}))  # its texts fold where they must
+    console.print(made)
     for line in [*remedies(comparison), *(f"note: {note}" for note in notes)]:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def table(comparison: "Comparison", keys: Sequence[str], stacked: bool = False) -> "Table":
-    """Returns the table for a terminal; stacked, intervals, ranges and p values stand below what they belong to."""
+def table(
+    comparison: "Comparison",
+    keys: Sequence[str] = (),
+    stacked: bool = False,
+    spread: bool = True,
+    folded: bool = False,
+) -> "Table":
+    """Returns the table for a terminal.
+
+    Args:
+        comparison: what it shows.
+        keys: columns of the configurations' values.
+        stacked: intervals, ranges and p values stand below what they belong to.
+        spread: there are columns of the spread over seeds.
+        folded: labels and verdicts are as narrow as they may become.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    from seglab.lab.tables import INTERVAL, P_VALUE, RANGE, cells, header
+    from seglab.lab.tables import INTERVAL, P_VALUE, RANGE, SPREAD, cells, header
 
-    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     lines = [header(comparison, keys), *(cells(row, keys) for row in comparison.rows)]
+    if not spread:
+        first = lines[0].index(SPREAD)
+        lines = [[*line[:first], *line[first + 2 :]] for line in lines]
     if stacked:
         places = [place for place, name in enumerate(lines[0]) if name in (INTERVAL, RANGE, P_VALUE)]
         for line in lines:
@@ -187,7 +218,9 @@ def table(comparison: "Comparison", keys: Sequence[str], stacked: bool = False) 
                 line[place - 1 : place + 1] = ["\n".join(line[place - 1 : place + 1])]
     for name in lines[0]:
         text = name.split("\n")[0] in ("label", "verdict", P_VALUE, *keys)
-        made.add_column(escape(name), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        most = LEAST_TEXT if text and folded else None
+        justify = "left" if text else "right"
+        made.add_column(escape(name), justify=justify, no_wrap=not text, overflow="fold", max_width=most)
     for line in lines[1:]:
         made.add_row(*map(escape, line))
     return made

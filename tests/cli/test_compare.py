@@ -65,6 +65,20 @@ def test_the_table_fits_the_terminal(sweep, monkeypatch, capsys, width):
     assert words.count("better") == 1 and words.count("baseline") == 1
 
 
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_narrow_terminal_has_labels_and_verdicts(sweep, monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.argv", ["seglab compare", str(sweep), "--resamples", "200"])
+    main()
+    out = capsys.readouterr().out
+    table = [line for line in out.splitlines()[1:] if not line.startswith(("note: ", "dropout=0.5, lr=0.1: "))]
+    needed = re.search(r"note: The table needs a terminal of (\d+) columns", out)
+    assert max(map(len, table)) <= (int(needed[1]) if needed else width) and bool(needed) == (width == 40)
+    words = " ".join(table).split()
+    assert words.count("dropout=0.") == 3 and words.count("better") == 1 and words.count("baseline") == 1
+    assert "No room for the columns model.dropout, optimizer.lr, seeds' std, range: " in out
+
+
 def test_json_has_everything_as_shares(compare, sweep, tmp_path):
     status, out, _ = compare(sweep, "--json", tmp_path / "found.json", "--metric", "pixel_accuracy")
     found = json.loads((tmp_path / "found.json").read_text())
@@ -99,6 +113,13 @@ def test_markdown_is_a_table_with_what_must_be_known_below(compare, sweep):
     assert rows[1] == ["---"] * 12 and rows[2][-2:] == ["baseline", "-"]
     assert [row[-2] for row in rows[3:]] == ["worse", "worse"] and rows[3][-4].startswith("-")
     assert f"- {sweep / 'cut'} is left out: failed." in lines
+
+
+def test_a_lock_that_cannot_be_opened_leaves_what_was_noted(compare, sweep, tmp_path):
+    run = shutil.copytree(sweep / "cut", tmp_path / "cut")
+    (run / ".lock").mkdir()  # not a file that one may write, as another user's
+    status, out, err = compare(sweep / "0.01-0", run)
+    assert (status, err) == (0, "") and f"note: {run} is left out: failed." in out.splitlines()
 
 
 def test_a_baseline_from_elsewhere_is_compared_too(compare, sweep):
@@ -170,6 +191,7 @@ def test_boundaries_are_compared_where_they_were_kept(compare, trained, tmp_path
         ),
         (["{}", "--json", "{}"], "--json {}: is a folder, or lies in none"),
         (["{}", "--csv", "/nowhere/a.csv"], "--csv /nowhere/a.csv: is a folder, or lies in none"),
+        (["{}", "--csv", "a", "--json", "./a"], "--json and --csv name one file, a: give each its own"),
         (["{}", "--csv", "-", "--json", "-"], "only one of --json, --csv and --markdown can be -"),
         (["{}", "--resamples", "few"], "argument --resamples: few is not a whole number from 100 to 1000000"),
         (["{}", "--markdwon", "a.md"], "unrecognized arguments: --markdwon a.md; `seglab compare --help` says more"),
