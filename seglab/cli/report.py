@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,12 @@ def make_page(arguments: argparse.Namespace) -> None:
     """
     from rich.console import Console
 
+    from seglab.cli.job import status
     from seglab.lab.comparison import compare
     from seglab.lab.groups import group_runs
+    from seglab.lab.notes import notes_on_left_out
     from seglab.lab.report import refuse_other_files, write_report
-    from seglab.lab.runs import runs_to_compare
+    from seglab.lab.runs import missing_runs, runs_to_compare
 
     refuse_other_files(arguments.out)
     runs, unfinished = runs_to_compare(arguments.paths, arguments.baseline)
@@ -69,21 +72,22 @@ def make_page(arguments: argparse.Namespace) -> None:
         comparison = compare(
             groups, arguments.metric, arguments.baseline, arguments.split, pool_seeds=arguments.pool_seeds
         )
-    faults = write_report(
-        comparison,
+    left_out = notes_on_left_out(missing_runs(arguments.paths))
+    gallery = write_report(
+        replace(comparison, notes=[*left_out, *comparison.notes]),
         arguments.out,
         title=arguments.title or ", ".join(path.resolve().name for path in arguments.paths),
-        unfinished=unfinished,
+        unfinished=[replace(run, summary=run.summary | {"status": status(run.folder)}) for run in unfinished],
         read_pair=read_pair,
         images=arguments.images,
         track=lambda items, total: followed(items, total, console),
     )
-    if faults:
+    if faults := gallery.faults:
         count = "1 image is" if len(faults) == 1 else f"{len(faults)} images are"
         print(f"warning: {count} shown without photograph and label: {faults[0]}", file=sys.stderr)
     size = arguments.out.stat().st_size / 1e6
-    if size > LARGE:
-        print(f"warning: the page is large: --images {comparison.num_images // 2} would halve it", file=sys.stderr)
+    if size > LARGE and (half := len(gallery.photos) // 2) and gallery.has_pictures:
+        print(f"warning: the page is large: --images {half} would halve it", file=sys.stderr)
     print(f"{shown(arguments.out.resolve())} ({size:.1f} MB) compares {len(runs)} runs: open it in a browser")
 
 
@@ -108,8 +112,8 @@ def pair_reader(run: "Run", split: str, data_root: Path | None) -> "ReadPair | N
     part, other = metrics["split"], metrics.get("inference", {}).get("data")
     if other and data_root is None:
         print(
-            f"warning: the gallery shows predictions alone, since {run.place} was scored on another dataset ({other}); "
-            "--data-root PATH says where that is",
+            f"warning: the gallery has no photographs and labels, since {run.place} was scored on another dataset "
+            f"({other}); --data-root PATH says where that is",
             file=sys.stderr,
         )
         return None
@@ -120,7 +124,7 @@ def pair_reader(run: "Run", split: str, data_root: Path | None) -> "ReadPair | N
         if data_root is not None:
             raise InputError(f"--data-root: {message}") from None
         print(
-            f"warning: the gallery shows predictions alone, since the dataset is not there ({message}); "
+            f"warning: the gallery has no photographs and labels, since the dataset is not there ({message}); "
             "--data-root PATH takes it from another folder",
             file=sys.stderr,
         )

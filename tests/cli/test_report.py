@@ -33,7 +33,7 @@ def test_a_sweep_becomes_one_page(call, sweep, tmp_path):
     assert (status, err) == (0, "")
     assert out == f"{page} ({page.stat().st_size / 1e6:.1f} MB) compares 2 runs: open it in a browser\n"
     text = page.read_text()
-    assert "<title>mine</title>" in text and "<strong>cut</strong> running" in text
+    assert "<title>mine</title>" in text and "<strong>cut</strong> cut" in text
     data = json.loads(script(page, "data"))
     assert [run["seed"] for run in data["runs"]] == [0, 1] and len(data["images"]) == 4
     assert all(json.loads(script(page, "photos"))) and script(page, "pack-labels")
@@ -46,6 +46,22 @@ def test_pooled_seeds_are_said_on_the_page(call, sweep, trained, tmp_path):
     assert "The seeds of all configurations are taken to spread alike" in page.read_text()
     status, _, err = call("report", trained, "--pool-seeds", "-o", page)
     assert status == 2 and "no configuration has two seeds" in err
+
+
+def test_without_pictures_the_gallery_is_a_sentence(call, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("seglab.cli.report.LARGE", 0)
+    monkeypatch.setattr("seglab.cli.report.pair_reader", lambda *_: None)
+    run, page = shutil.copytree(trained, tmp_path / "run"), tmp_path / "r.html"
+    status, _, err = call("report", run, "--images", 2, "-o", page)
+    assert status == 0 and "warning: the page is large: --images 1 would halve it" in err
+    assert "it shows the predictions alone" in page.read_text() and 'id="images"' in page.read_text()
+    shutil.rmtree(run / "evaluation" / "test" / "predictions")
+    (tmp_path / "unwhole" / ".hydra").mkdir(parents=True)
+    status, _, err = call("report", tmp_path, "--images", 2, "-o", page)
+    assert (status, err) == (0, "")
+    text = page.read_text()
+    assert "There are no pictures" in text and "predictions alone" not in text and 'id="images"' not in text
+    assert f"{tmp_path / 'unwhole'} is left out: summary.json is missing." in text
 
 
 def test_options(call, trained, tmp_path):
@@ -77,7 +93,7 @@ def test_a_dataset_that_has_moved(call, folder, tmp_path):
 
     status, out, err = call("report", run, "-o", page)
     assert status == 0 and err.count("\n") == 1
-    assert err.startswith("warning: the gallery shows predictions alone") and "--data-root PATH" in err
+    assert err.startswith("warning: the gallery has no photographs and labels") and "--data-root PATH" in err
     assert script(page, "pack-labels") == "" and script(page, "pack-0")
 
     status, _, err = call("report", run, "-o", page, "--data-root", tmp_path / "moved")

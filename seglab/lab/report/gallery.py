@@ -46,6 +46,11 @@ class Gallery:
     predictions: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is anything to draw: labels, or predictions of a run."""
+        return bool(self.labels or any(self.predictions))
+
 
 class Pack:
     """Takes one mask after the other, so that only their compressed bytes are held."""

@@ -20,6 +20,7 @@ from seglab.lab.report.series import metric_name, page_data
 from seglab.lab.report.tables import class_iou, duration, percent, points, run_cards, scale
 from seglab.lab.result_config import plain
 from seglab.lab.runs import Run
+from seglab.lab.tables import shown_p_value
 from seglab.replace_text import replace_text
 
 _WEB = Path(__file__).parent / "web"
@@ -39,7 +40,7 @@ def write_report(
     read_pair: ReadPair | None = None,
     images: int | None = None,
     track: Track = lambda items, total: items,
-) -> list[str]:
+) -> Gallery:
     """Writes one self-contained HTML page that opens from disk without a network.
 
     Args:
@@ -53,7 +54,7 @@ def write_report(
         track: passes on an iterable of known length, and may show how far it is.
 
     Returns:
-        Why photographs and labels are missing in the gallery, a line for each image.
+        The gallery, as the page holds it.
 
     Raises:
         InputError: `out` is another file than a report or cannot be written, or a run's file is missing or damaged.
@@ -66,7 +67,7 @@ def write_report(
     gallery = build_gallery(runs, comparison.split, picked, len(comparison.class_names), read_pair, track)
     html = render(comparison, page_data(comparison, shown, gallery), gallery, title, unfinished)
     save(html, out)
-    return gallery.faults
+    return gallery
 
 
 def save(html: str, out: Path) -> None:
@@ -102,6 +103,7 @@ def render(
         loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": percent, "points": points, "plain": plain, "duration": duration}
+    environment.filters["p_value"] = shown_p_value
     environment.globals |= {"swatch": swatch}
     script, plotly = Markup(f'"use strict";\n(() => {{\n{web_files(SCRIPTS)}\n}})();\n'), Markup(get_plotlyjs())
     differences = [row.difference for row in comparison.rows if row.difference is not None]

@@ -85,7 +85,7 @@ def page(sweep, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "new" / "report.html"
     finished, unfinished = find_runs([sweep])
     comparison = compare(group_runs(finished), resamples=200)
-    faults = write_report(comparison, out, title=f"A title {EVIL}", unfinished=unfinished, read_pair=read_pair)
+    faults = write_report(comparison, out, title=f"A title {EVIL}", unfinished=unfinished, read_pair=read_pair).faults
     assert faults == []
     return out.read_text()
 
@@ -188,7 +188,7 @@ def comparison_of(sweep):
 
 
 def test_without_the_dataset_predictions_stay(sweep, tmp_path):
-    assert write_report(comparison_of(sweep), tmp_path / "r.html", title="t") == []
+    assert write_report(comparison_of(sweep), tmp_path / "r.html", title="t").faults == []
     page = (tmp_path / "r.html").read_text()
     assert script(page, "pack-labels") == "" and json.loads(script(page, "photos")) == ["", "", ""]
     assert len(list(unpacked(script(page, "pack-0"), json.loads(script(page, "data"))["images"]))) == 3
@@ -202,7 +202,7 @@ def test_a_photograph_that_cannot_be_used_is_said(sweep, tmp_path):
         image, label = read_pair(name)
         return (image[:20], label[:20]) if "1" in name else (image, label)
 
-    faults = write_report(comparison_of(sweep), tmp_path / "r.html", title="t", read_pair=damaged)
+    faults = write_report(comparison_of(sweep), tmp_path / "r.html", title="t", read_pair=damaged).faults
     assert faults == ["photo <0>.jpg is damaged", "photo <1>: the label is 200x20 and its prediction 200x330"]
     page = (tmp_path / "r.html").read_text()
     assert [bool(photo) for photo in json.loads(script(page, "photos"))] == [False, False, True]

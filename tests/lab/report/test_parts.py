@@ -1,15 +1,18 @@
 """The parts of the report's page: packs, curves, scales and words."""
 
 import base64
+import json
 import re
 import zlib
 
 import numpy as np
 import pytest
 
-from seglab.lab.report.gallery import LABEL_SIDE, Pack, image_errors, shrunk
-from seglab.lab.report.series import class_colors, curves, per_mille
-from seglab.lab.report.tables import duration, percent, points, scale
+from seglab.lab.comparison import compare
+from seglab.lab.groups import group_runs
+from seglab.lab.report.gallery import LABEL_SIDE, Gallery, Pack, image_errors, shrunk
+from seglab.lab.report.series import class_colors, curves, page_data, per_mille
+from seglab.lab.report.tables import class_iou, duration, percent, points, run_cards, scale
 from seglab.lab.runs import read_run
 
 
@@ -76,6 +79,19 @@ def test_words_for_figures():
     assert (percent(0.48349), percent(None), percent(0.48349, 2)) == ("48.3", "–", "48.35")
     assert (points(0.012), points(-0.0123)) == ("+1.20", "−1.23")
     assert [duration(s) for s in (9.04, 61, 3 * 3600 + 59)] == ["9.0 s", "1 min 01 s", "3 h 00 min"]
+
+
+def test_figures_that_are_no_numbers_are_left_out(make_run, tmp_path):
+    run = make_run(tmp_path / "run", summary={"seconds": float("nan"), "gflops": float("inf")})
+    path = run / "evaluation" / "test" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["iou"]["star"] = float("nan")
+    path.write_text(json.dumps(metrics))
+    comparison = compare(group_runs([read_run(run)]), resamples=100)
+    assert class_iou(comparison.rows, "test")[0][list(metrics["iou"]).index("star")] is None
+    assert not {"time", "GFLOPs"} & run_cards(comparison)[0].facts.keys()
+    cost = page_data(comparison, [0], Gallery(sizes=[(1, 1)], predictions=[""]))["runs"][0]["cost"]
+    assert cost["seconds"] is cost["gflops"] is None and cost["parameters"] == 12417
 
 
 @pytest.mark.parametrize("count", [1, 9, 21, 150])

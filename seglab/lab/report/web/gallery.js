@@ -166,6 +166,7 @@ function otherGroup(runs) {
 }
 
 function startGallery() {
+  if (!$("#images")) return; // the page has no pictures
   document.body.append(element("div", { id: "tip", role: "presentation", hidden: true }));
   whenNear($("#gallery"), drawGallery);
   for (const id of ["order", "measure", "with-class", "kinds", "most", "tile", "one-seed"]) {
