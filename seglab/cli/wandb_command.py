@@ -107,10 +107,14 @@ def sync(words: Sequence[str]) -> None:
 
 
 def sweep(words: Sequence[str]) -> None:
-    """Writes or prints a W&B sweep config."""
+    """Writes or prints a W&B sweep config.
+
+    Raises:
+        InputError: As `sweep_config`, or the file cannot be written.
+    """
     parser = CommandParser("wandb sweep", "Writes the W&B sweep that tries what a sweep of conf/sweep tries.")
     parser.add_argument("name", metavar="NAME", help="of conf/sweep, as in sweep=NAME")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="more lists of values, other config keys")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="lists of values, config keys")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="where to write it; it is printed by default")
     arguments = parser.parse_intermixed_args(words)
     import yaml
@@ -121,8 +125,11 @@ def sweep(words: Sequence[str]) -> None:
     if arguments.out is None:
         print(text, end="")
         return
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(text, encoding="utf-8")
+    try:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"-o {arguments.out} cannot be written ({error.strerror}): give another file") from None
     print(f"wandb sweep {arguments.out}   makes the sweep, and names the `wandb agent` that runs it")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig
 
 from seglab.cli.command_line import parse_values
 from seglab.cli.data_command import compose_data
@@ -14,6 +15,7 @@ from seglab.cli.resolvers import register_resolvers
 from seglab.errors import InputError
 
 METRIC = "best_val_miou"  # of a finished run's summary
+_OF_EACH_RUN = ("resume", "hydra.run.dir", "hydra.mode")  # keys that are the command's own, or of one run alone
 
 
 def sweep_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -28,8 +30,9 @@ def sweep_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         InputError: The sweep and the overrides vary nothing, or in a way that W&B does not know; a key that the dataset
-            needs is not given.
+            needs is not given; or as `refuse_words_of_one_run` and `refuse_silence`.
     """
+    refuse_words_of_one_run(overrides)
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"sweep={name}"], return_hydra_config=True)
@@ -48,10 +51,10 @@ def sweep_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     parameters = {key: parameter(key, override) for key, override in varied.items()}
     run = compose_data([*words, *(f"{key}={_first(each)}" for key, each in parameters.items())])
     searched = any("values" not in each for each in parameters.values())
-    wandb = run.logger.get("wandb", {})
+    refuse_silence(run)
     return {
         "name": run.sweep.name or name,
-        **{key: wandb[key] for key in ("project", "entity") if wandb.get(key)},
+        **{key: run.logger.wandb[key] for key in ("project", "entity") if run.logger.wandb.get(key)},
         "program": "train.py",
         "method": "bayes" if searched else "grid",
         "metric": {"name": METRIC, "goal": "maximize"},
@@ -66,6 +69,29 @@ def sweep_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:
             "${args_no_hyphens}",
         ],
     }
+
+
+def refuse_words_of_one_run(words: Sequence[str]) -> None:
+    """Refuses words that cannot go to each run of a sweep.
+
+    Raises:
+        InputError: Naming the first of these.
+    """
+    for word in words:
+        if word.partition("=")[0].lstrip("+~") in _OF_EACH_RUN:
+            raise InputError(f"{word}: each run of the sweep starts anew, in its own folder: leave it out")
+
+
+def refuse_silence(run: DictConfig) -> None:
+    """Refuses runs that tell W&B nothing, whose agent would wait for their results in vain.
+
+    Raises:
+        InputError: Naming the key.
+    """
+    if "wandb" not in run.logger:
+        raise InputError("logger: W&B deals out runs that are logged to it: leave logger= out, or give logger=wandb")
+    if (mode := run.logger.wandb.mode) not in ("auto", "online"):
+        raise InputError(f"logger.wandb.mode={mode}: W&B deals out runs that are logged to it: leave it out")
 
 
 def parameter(key: str, override: Override) -> dict[str, Any]:
