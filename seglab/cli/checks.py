@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from seglab.cli.command_line import is_number
 from seglab.cli.hardware import check_accelerator, check_devices, num_processes
 from seglab.cli.run_folder import load_config, read_last_checkpoint, read_summary
+from seglab.cli.wandb_client import check_wandb
 from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
 from seglab.lab.runs import read_run
@@ -27,7 +28,7 @@ LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_sec
 def check_config(cfg: DictConfig) -> None:
     """Refuses a training, validation or test that is switched off, and a folder of another run.
 
-    With these goes what `check_callbacks`, `check_steps`, `check_encoder` and `check_resumed` refuse.
+    With these goes what `check_callbacks`, `check_steps`, `check_encoder`, `check_resumed` and `check_wandb` refuse.
 
     Raises:
         InputError: The first of these.
@@ -65,6 +66,8 @@ def check_config(cfg: DictConfig) -> None:
         raise InputError(
             f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"
         )
+    if "wandb" in cfg.logger:
+        check_wandb(cfg)
 
 
 def check_callbacks(cfg: DictConfig) -> None:

@@ -2,22 +2,21 @@
 
 import hashlib
 import logging
-import netrc
 import os
 import secrets
-import socket
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.run_folder import read_summary, resolved, shown, write_summary
+from seglab.cli.wandb_client import client_settings, offline_reason
+from seglab.cli.wandb_runs import mark_incomplete
 from seglab.errors import InputError
 from seglab.lab.result_config import flat
 
@@ -33,33 +32,9 @@ SUMMARY = (
     "peak_memory_mib",
 )
 
+FINISH_TIMEOUT = 300  # seconds that an ended run waits for its upload; the client waits for ever by itself
+
 log = logging.getLogger(__name__)
-
-
-def wandb_offline_reason(timeout: float = 3.0) -> str | None:
-    """Returns why W&B cannot be reached, or none if it can: no key here, or no answer within `timeout` seconds."""
-    url = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    host, port = url.hostname, url.port or (443 if url.scheme == "https" else 80)
-    if not os.environ.get("WANDB_API_KEY") and not _netrc_has(host):
-        return "no API key (`wandb login` stores one)"
-    if getproxies().get(url.scheme):
-        return None  # the proxy answers for it
-    try:
-        socket.create_connection((host, port), timeout).close()
-    except OSError as error:
-        return f"{host} does not answer ({error})"
-    return None
-
-
-def _netrc_has(host: str | None) -> bool:
-    given = os.environ.get("NETRC")
-    for path in [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]:
-        try:
-            if netrc.netrc(path).authenticators(host or "") is not None:
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
 
 
 def build_loggers(cfg: DictConfig) -> list[Any]:
@@ -109,10 +84,11 @@ def _build_wandb(cfg: DictConfig, node: DictConfig) -> Any:
     run_dir = Path(cfg.run_dir)
     node = OmegaConf.merge(node, {"tags": _tags(cfg, node.tags)})
     mode = os.environ.get("WANDB_MODE") or node.mode
+    settings = client_settings()
     if mode == "auto":
-        reason = wandb_offline_reason()
-        mode = "offline" if reason else "online"
-        if reason:
+        mode = settings.mode  # `wandb offline` sets it
+        if mode == "online" and (reason := offline_reason(settings)):
+            mode = "offline"
             log.warning("W&B is offline: %s. %s", reason, upload_hint(run_dir))
     try:
         run = _init_wandb(cfg, node, mode)
@@ -132,37 +108,47 @@ def _init_wandb(cfg: DictConfig, node: DictConfig, mode: str) -> Any:
     import wandb
 
     run_dir = Path(cfg.run_dir)
-    settings = wandb.Settings(silent=mode != "online", console="off", init_timeout=60)
+    limits = {"init_timeout": 60, "finish_timeout": FINISH_TIMEOUT, "finish_timeout_raises": True}
+    settings = wandb.Settings(silent=mode != "online", console="off", **limits)
     # Kept with the run, which goes on in its own W&B run; W&B's agent has chosen one. Older runs have their folder's.
     older = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:8] if cfg.resume else None
     identity = read_summary(run_dir).get("wandb_id") or older or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
     write_summary(run_dir, {"wandb_id": identity})
-    options = {"name": node.name or run_dir.name, "mode": mode, "settings": settings, "id": identity}
+    name = node.name or run_dir.name
+    options = {"name": name, "mode": mode, "dir": cfg.run_dir, "settings": settings, "id": identity}
     if cfg.resume and mode == "online":
         options["resume"] = "allow"
     return instantiate(node, _convert_="all", **options)
 
 
 def upload_hint(run_dir: Path) -> str:
-    """Returns the words that say how to upload an offline run."""
-    return f"To upload this run: wandb sync {shown(run_dir / 'wandb' / 'offline-run-*')}"
+    """Returns the words that say how to upload an offline run, once it has ended."""
+    return f"To upload this run: seglab wandb sync {shlex.quote(shown(run_dir))}"
 
 
 @contextmanager
-def closed_wandb() -> Iterator[None]:
+def closed_wandb(run_dir: Path) -> Iterator[None]:
     """Ends an open W&B run with its results and exit code 0, or with 1 where the block fails.
 
-    So the next job of the same process opens its own, and a run that crashed does not look finished.
+    So the next job of the same process opens its own, and a run that crashed does not look finished. A run that W&B has
+    not taken after FINISH_TIMEOUT seconds, as without a network, is marked for `seglab wandb sync`.
+
+    Args:
+        run_dir: The run's folder, which has the results.
     """
     exit_code = 1
     try:
         yield
         if (run := _open_run()) is not None and not run.disabled:
-            run.summary.update(results(Path(run.settings.root_dir)))
+            run.summary.update(results(run_dir))
         exit_code = 0
     finally:
         if (run := _open_run()) is not None:
-            run.finish(exit_code=exit_code)
+            try:
+                run.finish(exit_code=exit_code)
+            except TimeoutError:
+                mark_incomplete(Path(run.settings.sync_dir))
+                log.warning("W&B has not taken all within %d s. %s", FINISH_TIMEOUT, upload_hint(run_dir))
 
 
 def _open_run() -> Any:

@@ -153,7 +153,7 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
     checkpoint = last_checkpoint(Path(cfg.resume)) if cfg.resume else None
     if checkpoint and checkpoint.name != "last.ckpt":
         log.warning("last.ckpt is missing or damaged: going on from %s", shown(checkpoint))
-    with closed_wandb():
+    with closed_wandb(run):
         loggers = build_loggers(cfg) if IS_FIRST_PROCESS else []
         trainer = build_trainer(cfg, task.model, build_callbacks(cfg), loggers)
         trainer._signal_connector._sigterm_notifier_fn = partial(note_sigterm, trainer)

@@ -147,7 +147,7 @@ def demand_wandb(remedy: str) -> None:
     Raises:
         InputError: There is no key, or no answer.
     """
-    from seglab.cli.loggers import wandb_offline_reason
+    from seglab.cli.wandb_client import client_settings, offline_reason
 
-    if reason := wandb_offline_reason():
+    if reason := offline_reason(client_settings()):
         raise InputError(f"W&B is offline: {reason}; {remedy}")

@@ -1,10 +1,15 @@
 """What W&B's client left in a run folder, and what W&B calls the run."""
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 from seglab.errors import InputError
 from seglab.lab.runs import Run
+
+_INCOMPLETE = "seglab-incomplete"  # a file in a folder of the client
+_BLOCK, _HEADER = 32768, 7  # bytes of a .wandb file, a LevelDB log that begins with a header of its own
+_WHOLE, _LAST = 1, 4  # kinds of pieces that end a record
 
 
 def wandb_folders(run: Run) -> list[Path]:
@@ -24,9 +29,38 @@ def wandb_id(run: Run) -> str:
     return folders[-1].name.removeprefix("offline-").split("-", 2)[2]
 
 
+def mark_incomplete(folder: Path) -> None:
+    """Notes in a folder of W&B's client that the upload of its run was given up."""
+    (folder / _INCOMPLETE).touch()
+
+
 def is_uploaded(folder: Path) -> bool:
-    """Returns whether W&B has all of what a folder of its client holds."""
-    return not folder.name.startswith("offline-") or any(folder.glob("*.wandb.synced"))
+    """Returns whether W&B has all of what a folder of its client holds, as far as the client or a mark says."""
+    left = folder.name.startswith("offline-") or (folder / _INCOMPLETE).exists()
+    return not left or any(folder.glob("*.wandb.synced"))
+
+
+def drop_cut_record(path: Path) -> None:
+    """Cuts a record off the end of a .wandb file that a hard kill left incomplete: W&B's client stops there each time.
+
+    Nobody may write the file meanwhile.
+    """
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        place = whole = _HEADER
+        while place + _HEADER <= size:
+            if (room := _BLOCK - place % _BLOCK) < _HEADER:  # too little for a piece: padding
+                place += room
+                continue
+            file.seek(place + 4)  # behind the checksum
+            length, kind = struct.unpack("<HB", file.read(3))
+            if _HEADER + length > room:  # no piece leaves its block: this file is damaged in another way
+                return
+            place += _HEADER + length
+            if kind in (_WHOLE, _LAST) and place <= size:
+                whole = place
+        if whole < size:
+            file.truncate(whole)
 
 
 def shared(runs: Sequence[Run], key: str) -> str | None:
