@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -83,7 +82,7 @@ def report(words: Sequence[str]) -> None:
 
 
 def sync(words: Sequence[str]) -> None:
-    """Uploads what is offline, each run's parts in the order of time.
+    """Uploads what is offline of runs that have ended, each run's parts in the order of time.
 
     Raises:
         InputError: W&B is not reachable, or did not take all.
@@ -91,19 +90,27 @@ def sync(words: Sequence[str]) -> None:
     parser = CommandParser("wandb sync", "Uploads runs that were logged offline, with `wandb sync`.")
     parser.add_argument("paths", nargs="+", type=Path, metavar="RUN|SWEEP", help="a run folder, or one of runs")
     arguments = parser.parse_args(words)
-    from seglab.cli.wandb_runs import is_uploaded, wandb_folders
+    from seglab.cli.job import is_held
+    from seglab.cli.wandb_runs import drop_cut_record, is_uploaded, wandb_folders
 
     finished, others = find_runs(arguments.paths)
-    offline = [[part for part in wandb_folders(run) if not is_uploaded(part)] for run in [*finished, *others]]
-    if not any(offline):
-        print("nothing to upload: no run here was logged offline, or all are uploaded")
+    offline = []
+    for run in [*finished, *others]:
+        parts = [part for part in wandb_folders(run) if not is_uploaded(part)]
+        if parts and is_held(run.folder):
+            print(f"{run.folder} is being trained: upload it once that has ended", file=sys.stderr)
+        else:
+            offline += parts
+    if not offline:
+        print("nothing to upload: of the runs here that have ended, none was logged offline, or all are uploaded")
         return
     demand_wandb("upload them where it can be reached")
-    with logs_elsewhere():
-        for parts in zip_longest(*offline):  # a run that was resumed offline has several, the first of which goes first
-            subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, filter(None, parts))])
-    if left := [part for parts in offline for part in parts if not is_uploaded(part)]:
-        raise InputError(f"{len(left)} offline runs were not uploaded, {left[0]} the first: see above")
+    for path in [path for part in offline for path in part.glob("*.wandb")]:
+        drop_cut_record(path)
+    with logs_elsewhere():  # the client sends the parts of a resumed run one behind the other
+        subprocess.run([sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, offline)])
+    if left := [part for part in offline if not is_uploaded(part)]:
+        raise InputError(f"{len(left)} of {len(offline)} were not uploaded, {left[0]} the first: see above")
 
 
 def sweep(words: Sequence[str]) -> None:

@@ -1,14 +1,14 @@
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from seglab.lab.runs import find_runs, read_run
+from seglab.lab.runs import find_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,98 +112,60 @@ def test_sync_uploads_the_parts_of_a_run_one_behind_the_other(on_line, wandb_ser
 def test_sync_says_what_was_not_uploaded(on_line, refusing_server, call, wandb_sweep, tmp_path):
     run = shutil.copytree(wandb_sweep[0] / "lr=0.001", tmp_path / "run")
     done = on_line(refusing_server, "sync", run)
-    assert done.returncode == 2 and "1 offline runs were not uploaded" in done.stderr
+    assert done.returncode == 2 and "1 of 1 were not uploaded" in done.stderr
     status, _, said = call("wandb", "sync", run)
     assert status == 2 and "no API key" in said and "wandb login" in said
 
 
-def written(call, path, *words):
-    from wandb.sdk.launch.sweeps import utils  # two seconds, which not every process that tests needs
-
-    status, said, error = call("wandb", "sweep", *words, "-o", path)
-    assert status == 0, error
-    assert f"wandb sweep {path}" in said
-    return utils.load_sweep_config(path)
-
-
-def test_a_sweep_of_lists_becomes_a_grid(call, tmp_path):
-    words = [
-        "weight_decay",
-        "seed=0,1",
-        "data=voc9",
-        "data.root=photos",
-        "data.normalize=true,false",
-        "model.dropout=null,0.5",
-    ]
-    config = written(call, tmp_path / "new" / "sweep.yaml", *words)
-    assert config["method"] == "grid" and config["program"] == "train.py" and config["project"] == "seglab"
-    assert config["metric"] == {"name": "best_val_miou", "goal": "maximize"}
-    assert {key: each["values"] for key, each in config["parameters"].items()} == {
-        "optimizer.weight_decay": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6],
-        "seed": [0, 1],
-        "data.normalize": [True, False],
-        "model.dropout": ["null", 0.5],
-    }
-    assert config["command"][3:7] == ["sweep=weight_decay", "hydra.mode=RUN", "data=voc9", "data.root=photos"]
+def test_sync_leaves_out_a_run_that_is_being_trained(call, held, wandb_sweep, tmp_path):
+    run = shutil.copytree(wandb_sweep[0] / "lr=0.001", tmp_path / "run")
+    with held(run):
+        status, out, said = call("wandb", "sync", run)
+    assert status == 0 and "nothing to upload" in out
+    assert f"{run} is being trained" in said and said.count("\n") == 1
 
 
-def test_a_search_becomes_a_bayesian_one(call, tmp_path):
-    words = ["search_unet6", "data=voc9", "data.root=photos", "data.batch_size=8,16"]
-    config = written(call, tmp_path / "sweep.yaml", *words)
-    assert config["method"] == "bayes" and config["run_cap"] == 40
-    assert config["parameters"]["optimizer.lr"] == {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2}
-    assert config["parameters"]["model.dropout"] == {"distribution": "uniform", "min": 0.0, "max": 0.5}
-    assert config["parameters"]["augment"] == {"values": ["flip", "sharpen_flip", "albu"]}
-    assert config["parameters"]["data.batch_size"] == {"values": [8, 16]}
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["dropuot"], "did you mean dropout"),
-        (["dropout", "model.droput=0,1"], "did you mean model.dropout"),
-        (["dropout", "model.dropout=0.1"], "varies nothing"),
-        (["dropout", "model=glob(*)"], "write the values out"),
-        (["dropout", "data=voc9"], "data.root must be given"),
-        (["dropout", "unet6"], "unet6 is no key of the config"),
-        (["dropout", "data.batch_size=tag(log,int(interval(1,8)))"], "no whole numbers on a logarithmic scale"),
-    ],
-)
-def test_a_mistake_in_a_sweep_is_a_line(call, words, said):
-    status, out, error = call("wandb", "sweep", *words)
-    assert status == 2 and said in error and error.count("\n") == 1 and not out
-
-
-def test_what_an_agent_starts_trains_in_the_sweep_s_folder(environment, tmp_path, call):
-    from wandb.sdk.launch.sweeps import utils
-    from wandb.sdk.lib import config_util
-
-    small = ["model=unet4", "model.width=0.02", "data.source.train=4", "data.source.val=2", "data.source.test=2"]
-    small += ["data.crop=random", "data.crop_size=32", "trainer.max_epochs=1", f"hydra.sweep.dir={tmp_path}"]
-    config = written(
-        call, tmp_path / "sweep.yaml", "dropout", *small, "optimizer=sgd,adam", "data.normalize=false,true"
-    )
-    # What wandb agent does with the answer of the server: one value of each parameter.
-    chosen = {key: {"value": each["values"][0]} for key, each in config["parameters"].items()}
-    filled = utils.create_sweep_command_args({"args": chosen})
-    filled |= {"env": ["/usr/bin/env"], "interpreter": [sys.executable], "program": [config["program"]]}
-    line = []
-    for word in utils.create_sweep_command(config["command"]):
-        line += filled[word[2:-1]] if word.startswith("${") and word.endswith("}") else [word]
-    parameters = tmp_path / "config.yaml"
-    config_util.save_config_file_from_dict(str(parameters), chosen)
-    agent = {"WANDB_SWEEP_ID": "sweep123", "WANDB_RUN_ID": "run12345", "WANDB_SWEEP_PARAM_PATH": str(parameters)}
-    done = subprocess.run(line, cwd=ROOT, env=environment | agent, capture_output=True, text=True, timeout=200)
+def test_sync_uploads_once_what_a_hard_kill_has_cut(on_line, wandb_server, wandb_sweep, tmp_path):
+    run = shutil.copytree(wandb_sweep[0] / "lr=0.001", tmp_path / "run")
+    [path] = run.glob("wandb/offline-run-*/*.wandb")
+    os.truncate(path, path.stat().st_size - 3)
+    done = on_line(wandb_server, "sync", run)
     assert done.returncode == 0, done.stderr
-    run = read_run(tmp_path / "run12345")
-    assert run.summary["status"] == "finished" and wandb_id(run.folder) == "run12345"
-    assert run.choices["optimizer"] == "sgd" and run.config["model"]["dropout"] == 0.2
-    assert run.config["data"]["normalize"] is False and run.config["sweep"]["name"] == "dropout"
+    assert [row["epoch"] for row in wandb_server.history[wandb_id(run)] if "val/miou" in row] == [0, 1]
+    assert "nothing to upload" in on_line(wandb_server, "sync", run).stdout
 
 
-def test_a_sweep_is_printed_where_no_file_is_named(call):
-    status, said, _ = call("wandb", "sweep", "optimizer")
-    assert status == 0 and yaml.safe_load(said)["parameters"] == {"optimizer": {"values": ["adam", "sgd", "rmsprop"]}}
+# What a training does with W&B, between a line on stdout and one on stdin.
+LOGGED = """
+import sys
+from pathlib import Path
+from omegaconf import OmegaConf
+from seglab.cli import loggers
+from seglab.cli.resolvers import register_resolvers
+register_resolvers()
+run, loggers.FINISH_TIMEOUT = Path(sys.argv[1]), 3
+cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+cfg.run_dir = str(run)
+with loggers.closed_wandb(run):
+    print(loggers._init_wandb(cfg, cfg.logger.wandb, "online").settings.mode, flush=True)
+    input()
+"""
+
+
+def test_a_run_whose_network_is_lost_is_left_for_sync(environment, on_line, start_server, wandb_sweep, tmp_path):
+    run, lost, server = shutil.copytree(wandb_sweep[0] / "lr=0.001", tmp_path / "a run"), start_server(), start_server()
+    shutil.rmtree(run / "wandb")
+    options = {"env": environment | lost.environment, "cwd": ROOT, "text": True}
+    with subprocess.Popen([sys.executable, "-c", LOGGED, run], stdin=-1, stdout=-1, stderr=-1, **options) as process:
+        assert process.stdout.readline() == "online\n"
+        lost.shutdown()
+        lost.server_close()
+        said = process.communicate("\n", timeout=100)[1]
+    assert process.returncode == 0, said
+    assert f"W&B has not taken all within 3 s. To upload this run: seglab wandb sync '{run}'" in said
+    done = on_line(server, "sync", run)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to upload" in on_line(server, "sync", run).stdout
 
 
 def test_the_commands_are_named(call):
