@@ -9,6 +9,7 @@ of all runs over each other, against the images seen.
 import argparse
 import csv
 import json
+import math
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -62,7 +63,7 @@ def draw(runs: list[Path], path: Path) -> None:
         if axes in panels[1]:
             axes.set_xlabel("images seen (thousands)")
     lines = [Line2D([], [], color=color, label=run.name) for run, color in zip(runs, colors, strict=True)]
-    figure.legend(handles=lines, loc="outside lower center", ncols=len(runs))
+    figure.legend(handles=lines, loc="outside lower center", ncols=math.ceil(len(runs) / math.ceil(len(runs) / 6)))
     figure.savefig(path, dpi=110)
 
 

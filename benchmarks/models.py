@@ -29,6 +29,7 @@ from seglab.cli.resolvers import register_resolvers
 
 ON_TIMM = {
     "unet_mobilenetv2": ("unet", "tu-mobilenetv2_100"),
+    "unet_efficientnet_lite2": ("unet", "tu-tf_efficientnet_lite2"),
     "unet_resnet34": ("unet", "tu-resnet34"),
     "unet_resnet50": ("unet", "tu-resnet50"),
     "unet_convnext_tiny": ("unet", "tu-convnext_tiny"),

@@ -14,6 +14,7 @@ BACKBONES = {path.stem for path in (CONF / "model" / "encoder").glob("*.yaml")} 
 
 PARAMETERS = {
     "unet_mobilenetv2": 4_792_041,
+    "unet_efficientnet_lite2": 7_485_737,
     "unet_resnet34": 25_223_465,
     "unet_resnet50": 33_308_201,
     "unet_convnext_tiny": 29_774_409,
