@@ -65,7 +65,7 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
         hint = "" if checkpoint in ("best", "last") else did_you_mean(checkpoint, ("best", "last"))
         there = ", ".join(sorted(each.name for each in (run / "checkpoints").glob("*.ckpt"))) or "no checkpoint"
         raise InputError(
-            f"checkpoint={checkpoint}: {path} is no file; {hint}give best, last or a path ({run} has {there})"
+            f"checkpoint={checkpoint}: {path} {'is a folder' if path.is_dir() else 'does not exist'}; {hint}give best, last or a path ({run} has {there})"
         )
     return path
 

@@ -68,7 +68,8 @@ def test_unreadable_checkpoint(refused, trained, tmp_path):
     said = refused("evaluate", f"run={copy}")
     assert str(best) in said and "damaged" in said
     said = refused("evaluate", f"run={copy}", "checkpoint=nothing.ckpt")
-    assert "nothing.ckpt is no file" in said
+    assert "nothing.ckpt does not exist" in said
+    assert f"{copy} is a folder; give best, last or a path" in refused("evaluate", f"run={copy}", f"checkpoint={copy}")
     last, before = [*(copy / "checkpoints").glob("last*.ckpt")], (copy / "summary.json").read_text()
     for path in last:
         path.write_bytes(path.read_bytes()[:1000])
