@@ -64,8 +64,9 @@ def checkpoint_path(run: Path, checkpoint: str) -> Path:
     if not path.is_file():
         hint = "" if checkpoint in ("best", "last") else did_you_mean(checkpoint, ("best", "last"))
         there = ", ".join(sorted(each.name for each in (run / "checkpoints").glob("*.ckpt"))) or "no checkpoint"
+        fault = "is a folder" if path.is_dir() else "does not exist"
         raise InputError(
-            f"checkpoint={checkpoint}: {path} {'is a folder' if path.is_dir() else 'does not exist'}; {hint}give best, last or a path ({run} has {there})"
+            f"checkpoint={checkpoint}: {path} {fault}; {hint}give best, last or a path ({run} has {there})"
         )
     return path
 
