@@ -103,16 +103,17 @@ def train(cfg: DictConfig) -> None:
     check_added(cfg, overrides)
     check_config(cfg)
     make_folder(run, "run_dir")
-    with lock(run, attempts=10) as free, unchanged_if_refused(run):  # who only asks for it, holds it a moment
+    with lock(run, attempts=10) as free:  # who only asks whether it is held, holds it for a moment
         if not free:
             raise InputError(f"{run} is being trained by another process: wait for it, or give another hydra.run.dir")
-        overrides = words_of_run(cfg, overrides)
-        save_config(cfg, overrides, run)
-        if diff := git_diff():
-            (run / "git.diff").write_text(diff + "\n", encoding="utf-8")
-        write_summary(run, {"status": "running", "error": None} | stamp(cfg, overrides))
-        with ended_by_signals(), recorded_ending(run) as note_seconds:
-            fit_and_test(cfg, run, note_seconds)
+        with unchanged_if_refused(run), ended_by_signals():
+            overrides = words_of_run(cfg, overrides)
+            save_config(cfg, overrides, run)
+            if diff := git_diff():
+                (run / "git.diff").write_text(diff + "\n", encoding="utf-8")
+            write_summary(run, {"status": "running", "error": None} | stamp(cfg, overrides))
+            with recorded_ending(run) as note_seconds:
+                fit_and_test(cfg, run, note_seconds)
 
 
 def words_of_run(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
