@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +165,30 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def watched(browser):
+    """Opens pages in windows of their own, closes all, and has what they said on the console and asked for."""
+    said, asked, contexts = [], [], []
+
+    def open_page(address, timeout, width=1280, height=900, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(timeout)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        return page
+
+    def close():
+        while contexts:
+            contexts.pop(0).close()
+
+    yield SimpleNamespace(open=open_page, close=close, said=said, asked=asked)
+    close()
 
 
 # Imported by the processes that test alone: the one that deals out the tests has no need of torch.

@@ -108,7 +108,7 @@ def run_data(
         "seed": score.run.seed,
         "score": score.score,
         "curves": curves(score.run),
-        "cost": {key: finite(score.run.summary.get(key)) for key in COSTS},
+        "cost": {key: value if is_known(value := score.run.summary.get(key)) else None for key in COSTS},
         "confusion": per_mille(evaluation.confusion.sum(0)),
         "predictions": has_predictions,
         "wrong": wrong,
@@ -127,7 +127,12 @@ def curves(run: Run) -> dict[str, list[float | None]]:
 
 def finite(value: float | None) -> float | None:
     """Returns a number as JSON can hold it, with six digits."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+    return float(f"{value:.6g}") if is_known(value) else None
+
+
+def is_known(value: Any) -> bool:
+    """Returns whether a figure is there, and is no NaN or infinity."""
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def per_mille(confusion: np.ndarray) -> list[list[int] | None]:

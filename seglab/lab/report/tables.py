@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seglab.lab.comparison import Comparison, Row
-from seglab.lab.report.series import run_labels
+from seglab.lab.report.series import is_known, run_labels
 from seglab.lab.result_config import config_of_result, flat, plain
 from seglab.lab.runs import Run
 
@@ -84,7 +84,7 @@ def class_iou(rows: Sequence[Row], split: str) -> list[list[float | None]]:
 
 
 def _mean_over_seeds(iou: Sequence[dict[str, float | None]]) -> list[float | None]:
-    columns = [[run[name] for run in iou if _known(run[name])] for name in iou[0]]
+    columns = [[run[name] for run in iou if is_known(run[name])] for name in iou[0]]
     return [sum(values) / len(values) if values else None for values in columns]
 
 
@@ -143,12 +143,8 @@ def run_cards(comparison: Comparison) -> list[RunCard]:
 
 def facts(summary: dict[str, Any]) -> dict[str, str]:
     """Returns the figures of a summary that it has, in words."""
-    known = {key: summary[key] for key in FACTS if _known(summary.get(key))}
+    known = {key: summary[key] for key in FACTS if is_known(summary.get(key))}
     return {FACTS[key]: _fact(key, value) for key, value in known.items()}
-
-
-def _known(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _fact(key: str, value: Any) -> str:

@@ -14,26 +14,13 @@ CLASSES = ["background", "disc", "ring", "square", "triangle", "star", "cross", 
 
 
 @pytest.fixture
-def opened(browser, served):
+def opened(watched, served):
     """Opens the page in a window of its own; nothing may be said on the console and nothing asked elsewhere."""
-    said, asked, contexts = [], [], []
-
-    def open_page(width=1280, height=900, **options):
-        context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(served.address)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [line for line in said if "422" not in line] == []  # the status of a photograph that cannot be read
-    assert {url for url in asked if not url.startswith((served.address, f"blob:{served.address}", "data:"))} == set()
+    own = (served.address, f"blob:{served.address}", "data:")
+    yield lambda **options: watched.open(served.address, 20_000, **options)
+    watched.close()
+    assert [line for line in watched.said if "422" not in line] == []  # the status of a photograph that is not read
+    assert {url for url in watched.asked if not url.startswith(own)} == set()
 
 
 def upload(page, path):

@@ -108,23 +108,9 @@ class Window:
 
 
 @pytest.fixture
-def opened(browser, report):
+def opened(watched, report):
     """Opens the page in a window of its own; nothing may be said on the console and nothing asked of a network."""
-    said, asked, contexts = [], [], []
-
-    def open_window(width=1280, height=900, **options):
-        context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(report.page.as_uri())
-        return Window(page)
-
-    yield open_window
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {report.page.as_uri()}
+    yield lambda **options: Window(watched.open(report.page.as_uri(), 10_000, **options))
+    watched.close()
+    assert watched.said == []
+    assert {url for url in watched.asked if not url.startswith(("data:", "blob:"))} == {report.page.as_uri()}
