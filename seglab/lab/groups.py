@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from seglab.lab.result_config import config_hash, config_of_result, flat, plain
@@ -36,10 +37,10 @@ def group_runs(runs: Sequence[Run], split: str = "test") -> list[Group]:
     its values as no other group has. Where runs are read by different evaluations, `evaluation` is one of the values;
     `split` is the one of runs that name none.
     """
-    members: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        members.setdefault((config_hash(run.config), run.evaluated or split), []).append(run)
-    groups = [sorted(group, key=lambda run: run.seed) for group in members.values()]
+    members: dict[tuple[str, str], dict[Path, Run]] = {}
+    for run in runs:  # each once, also where RUN and RUN/evaluation/test are given
+        members.setdefault((config_hash(run.config), run.evaluated or split), {}).setdefault(run.resolved, run)
+    groups = [sorted(group.values(), key=lambda run: run.seed) for group in members.values()]
     firsts = [group[0] for group in groups]
     columns = _differing(firsts)
     values = [{column: _value(run, column) for column in columns} for run in firsts]

@@ -61,6 +61,12 @@ def test_seeds_are_one_group(groups_of):
     assert (group.label, group.values) == ("01", {})
 
 
+def test_a_run_and_its_evaluation_of_the_split_count_once(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    (group,) = group_runs(find_runs([run, run / "evaluation" / "test"])[0])
+    assert [one.folder for one in group.runs] == [run]
+
+
 def test_columns_are_the_keys_that_differ(groups_of):
     changes = [{"optimizer.lr": lr, "model.dropout": 0.1} for lr in (0.01, 0.1)]
     groups = groups_of(*({"changes": each, "seed": seed} for each in changes for seed in (0, 1)))
