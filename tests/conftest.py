@@ -81,9 +81,9 @@ def environment(tmp_path_factory):
 def command(environment):
     """Runs a command as a user types it in the checkout; returns the finished process."""
 
-    def run(*words, cwd=ROOT, timeout=300):
-        line = [sys.executable, *map(str, words)]
-        return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+    def run(*words, cwd=ROOT, timeout=300, **variables):
+        line, env = [sys.executable, *map(str, words)], environment | variables
+        return subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
 
     return run
 

@@ -52,6 +52,8 @@ def check_config(cfg: DictConfig) -> None:
         )
     if cfg.trainer.limit_test_batches == 0:
         raise InputError("trainer.limit_test_batches=0 leaves nothing to test the best checkpoint on: give 1 or more")
+    if cfg.trainer.get("overfit_batches"):
+        raise InputError("trainer.overfit_batches is not taken: give trainer.limit_train_batches=2, or so")
     for key in ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches"):
         value = cfg.trainer[key]
         if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):

@@ -105,6 +105,7 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any)
     throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
     if not best.best_model_path:
         raise InputError(f"{run}: the training ended before an epoch was validated, so there is nothing to test")
+    images_seen, speed = throughput.images_seen, throughput.images_per_second  # a checkpoint may bring earlier ones
     writer = EvaluationWriter(run / "evaluation" / "test", "test", cfg.protocol, overlays=False)
     trainer.callbacks.append(writer)
     trainer.test(task, datamodule.eval_dataloader("test"), best.best_model_path, verbose=False, weights_only=True)
@@ -120,8 +121,8 @@ def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any)
         "test_miou": writer.result["miou"],
         "protocol": cfg.protocol,
         "epochs": trainer.current_epoch,
-        "images_seen": throughput.images_seen,
-        "images_per_second": round(throughput.images_per_second, 2),
+        "images_seen": images_seen,
+        "images_per_second": round(speed, 2),
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "gflops": round(forward_flops(task.model, cfg.data.crop_size) / 1e9, 4),
         "peak_memory_mib": round(peak_memory(trainer.strategy.root_device) / 2**20, 1),

@@ -1,5 +1,6 @@
-"""What `auto` stands for in the trainer's and the loader's keys, on this machine."""
+"""What `auto` stands for in the trainer's and the loader's keys, on this machine, and who starts the processes."""
 
+import os
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
@@ -93,6 +94,20 @@ def num_processes(cfg: DictConfig) -> int:
     else:  # a list of devices, or a text such as 0,1
         devices = len(devices.strip(",").split(",") if isinstance(devices, str) else devices)
     return devices * cfg.trainer.get("num_nodes", 1)
+
+
+def is_first_process() -> bool:
+    """Returns whether this is the first of the processes that train, or the one that starts them.
+
+    They are told by Lightning (LOCAL_RANK, NODE_RANK), torchrun (RANK), or Slurm where it starts one for each device.
+    """
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", *(() if is_alone_in_slurm() else ("SLURM_PROCID",)))
+    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+
+
+def is_alone_in_slurm() -> bool:
+    """Returns whether Slurm, if this runs in it, has started no other process: training starts its own then."""
+    return os.environ.get("SLURM_NTASKS", "1") == "1"
 
 
 def resolve_strategy(cfg: DictConfig, model: "Segmenter") -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import signal
 import sys
 import warnings
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.command_line import quoted
 from seglab.cli.ending import Interrupted, ended_by_signals, recorded_ending, report
+from seglab.cli.hardware import is_first_process
 from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from seglab.data import SegmentationDataModule
 
 log = logging.getLogger(__name__)
-
-IS_FIRST_PROCESS = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def main() -> None:
@@ -94,7 +92,7 @@ def train(cfg: DictConfig) -> None:
     from seglab.cli.word_checks import check_added, check_numbers, check_without
 
     run, overrides = Path(cfg.run_dir), list(HydraConfig.get().overrides.task)
-    if not IS_FIRST_PROCESS:
+    if not is_first_process():
         return fit_and_test(cfg, run)
     if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = str(Path(cfg.data.root).resolve())
@@ -155,7 +153,7 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
     if checkpoint and checkpoint.name != "last.ckpt":
         log.warning("last.ckpt is missing or damaged: going on from %s", shown(checkpoint))
     with closed_wandb(run):
-        loggers = build_loggers(cfg) if IS_FIRST_PROCESS else []
+        loggers = build_loggers(cfg) if is_first_process() else []
         trainer = build_trainer(cfg, task.model, build_callbacks(cfg), loggers)
         trainer._signal_connector._sigterm_notifier_fn = partial(note_sigterm, trainer)
         if cfg.trainer.precision not in ("auto", trainer.precision):
@@ -172,11 +170,14 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
         except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
             raise Interrupted(143 if trainer.received_sigterm else 130) from None
         except Exception as error:  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers too
+            if "more than 1 value per channel" in str(error):
+                said = f"data.batch_size={cfg.data.batch_size}: BatchNorm cannot learn from one value of a channel"
+                raise InputError(f"{said}, all that the deepest map has; give 2, or larger crops") from None
             if not (trainer.received_sigterm or "killed by signal: Terminated" in str(error)):
                 raise
             forget_workers()
             raise Interrupted(143) from None
-    if IS_FIRST_PROCESS:
+    if summary:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
         log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])
 
@@ -215,7 +216,7 @@ def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":
     check_shares(cfg, train=datamodule.train_dataloader(), **evaluated)
     if cfg.max_images is not None:
         cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
-    if IS_FIRST_PROCESS:
+    if is_first_process():
         fingerprint = datamodule.source.content_digest()
         write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
         warn_of_splits(datamodule)

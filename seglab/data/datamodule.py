@@ -101,8 +101,9 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     @property
     def images_per_epoch(self) -> int:
-        """Training samples of an epoch, over all processes: images times the windows taken of each."""
-        return len(self.train_dataset)
+        """Training samples of an epoch of one process: images times the windows taken of each."""
+        count = len(self.train_dataset)
+        return count - self._drops_last(count)
 
     def train_dataloader(self) -> DataLoader:
         """Batches of training samples, from where the trainer stands.
@@ -120,9 +121,12 @@ class SegmentationDataModule(pl.LightningDataModule):
             sampler = EpochSampler(*options)
         # Lightning asks for a loader with a state of its own; this one takes it from the trainer's.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-        # BatchNorm cannot train on a last batch of one image.
-        drop_last = len(sampler) > self.batch_size and len(sampler) % self.batch_size == 1
+        drop_last = self._drops_last(len(sampler))
         return self._loader(dataset, sampler=sampler, batch_size=self.batch_size, drop_last=drop_last)
+
+    def _drops_last(self, count: int) -> bool:
+        """Returns whether a last batch of one is left out of so many samples: BatchNorm cannot train on it."""
+        return count > self.batch_size and count % self.batch_size == 1
 
     def val_dataloader(self) -> DataLoader:
         """Batches of the validation split, see `eval_dataloader`."""

@@ -131,6 +131,8 @@ class ImageFolder(PairedFiles):
 
 
 def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int) -> tuple[dict[Raw, int], list[str]]:
+    if not isinstance(classes, Mapping) and not all(isinstance(name, str | int | float) for name in classes):
+        raise InputError(f"data.classes={classes}: give each a name, such as {{background: [0,0,0], cat: [64,0,0]}}")
     named = classes if isinstance(classes, Mapping) else {name: value for value, name in enumerate(classes)}
     if not isinstance(classes, Mapping) and len(named) < len(classes):
         raise InputError(f"data.classes: a name stands twice in {', '.join(map(str, classes))}; give each its own")
@@ -139,8 +141,12 @@ def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int)
     mapping: dict[Raw, int] = {}
     for index, (name, value) in enumerate([*named.items(), *((None, value) for value in ignore)]):
         raw = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        if raw in mapping:
-            key = "data.ignore" if name is None else f"data.classes.{name}"
+        key = "data.ignore" if name is None else f"data.classes.{name}"
+        try:
+            known = raw in mapping
+        except TypeError:  # a list or a mapping inside
+            raise InputError(f"{key}: {value} is no label value: give 0 to 65535, or [r, g, b]") from None
+        if known:
             raise InputError(f"{key}: the label value {value} is already given; give each value once")
         mapping[raw] = ignore_index if name is None else index
     return mapping, list(map(str, named))

@@ -24,7 +24,7 @@ class EarlyStopping(callbacks.EarlyStopping):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends the fit where the patience is at an end."""
-        if self.wait_count >= self.patience:
+        if self.wait_count and self.wait_count >= self.patience:
             trainer.should_stop = True
             if trainer.is_global_zero:
                 log.warning("stopped early before: callbacks.early_stopping.patience above %d goes on", self.wait_count)

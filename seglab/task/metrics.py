@@ -6,7 +6,7 @@ A confusion matrix is int64 (K, K), rows the labels and columns the predictions,
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.classification import MulticlassJaccardIndex
 
 
 def confusion_matrix(preds: Tensor, mask: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -19,9 +19,8 @@ def confusion_matrix(preds: Tensor, mask: Tensor, num_classes: int, ignore_index
         raise ValueError(
             f"predicted class {int(preds.max())}, but there are {num_classes} classes: the head is too wide"
         )
-    return multiclass_confusion_matrix(
-        preds.long(), mask.long(), num_classes, ignore_index=ignore_index, validate_args=False
-    ).long()
+    pairs = torch.where(mask == ignore_index, num_classes**2, mask.long() * num_classes + preds.long())
+    return torch.bincount(pairs.flatten(), minlength=num_classes**2 + 1)[:-1].view(num_classes, num_classes)
 
 
 def iou_per_class(confusion: Tensor) -> Tensor:
@@ -39,6 +38,18 @@ def mean_iou(confusion: Tensor) -> float:
 def pixel_accuracy(confusion: Tensor) -> float:
     """Returns the share of scored pixels that are predicted right, in [0, 1]; NaN if none is scored."""
     return float(confusion.diagonal().sum().double() / confusion.sum().double())
+
+
+class JaccardIndex(MulticlassJaccardIndex):
+    """torchmetrics' own, counted by `confusion_matrix`.
+
+    The counting of torchmetrics 1.9 takes some three times as long, and with deterministic algorithms, which
+    `trainer.deterministic` asks for, memory for K² numbers a pixel.
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds predicted and labelled class indices of one shape."""
+        self.confmat += confusion_matrix(preds, target, self.num_classes, self.ignore_index)
 
 
 class WeightedMean(Metric):

@@ -11,17 +11,16 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from seglab.errors import InputError
 from seglab.task.boundary import boundary_confusion
 from seglab.task.calibration import TemperatureFit, calibration_sums
 from seglab.task.fine_tuning import FineTuning
-from seglab.task.metrics import WeightedMean, confusion_matrix, iou_per_class, mean_iou
+from seglab.task.metrics import JaccardIndex, WeightedMean, confusion_matrix, iou_per_class, mean_iou
 from seglab.task.schedules import WarmupLR
 
 
-def gathered_confusion(metric: MulticlassJaccardIndex) -> Tensor:
+def gathered_confusion(metric: JaccardIndex) -> Tensor:
     """Returns the confusion matrix (K, K) that a metric has summed up, over all processes, on the CPU."""
     with metric.sync_context():
         return metric.confmat.cpu().clone()
@@ -74,8 +73,8 @@ class SegmentationTask(pl.LightningModule):
         self.train_loss.persistent(True)  # a run that is cut inside an epoch goes on with the sums of its first part
         self.train_jaccard.persistent(True)
 
-    def _jaccard(self, num_classes: int) -> MulticlassJaccardIndex:
-        return MulticlassJaccardIndex(num_classes, ignore_index=self.ignore_index, validate_args=False)
+    def _jaccard(self, num_classes: int) -> JaccardIndex:
+        return JaccardIndex(num_classes, ignore_index=self.ignore_index, validate_args=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (b, num_classes, h, w) of images uint8 (b, 3, h, w)."""

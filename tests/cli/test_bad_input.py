@@ -195,6 +195,11 @@ def test_resuming_on_other_data(refused, trained, tmp_path):
         (["trainer.limit_train_batches=0.1"], "trainer.limit_train_batches=0.1 of 2 batches is less than one"),
         (["trainer.limit_test_batches=0.5"], "trainer.limit_test_batches=0.5 of 1 batches is less than one"),
         (["max_images=40", "trainer.limit_train_batches=1"], "max_images counts whole epochs, trainer.limit_train_"),
+        (["+trainer.overfit_batches=2"], "trainer.overfit_batches is not taken: give trainer.limit_train_batches=2"),
+        (
+            ["model/decoder=deeplabv3plus", "data.batch_size=1", "data.crop_size=32", "data.resize=32"],
+            "data.batch_size=1: BatchNorm cannot learn from one value of a channel",
+        ),
         (["data.cache_mb=null"], "data.cache_mb=None: give 0 or more MiB"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 leaves nothing to train on"),
         (["model.auxiliary_weights=0.4"], "model.auxiliary_weights=0.4: give weights by stride, such as 'model.aux"),

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from seglab.cli.checks import check_shares
-from seglab.cli.hardware import num_processes, resolve_precision
+from seglab.cli.hardware import is_first_process, num_processes, resolve_precision
 from seglab.errors import InputError
 
 
@@ -15,6 +15,25 @@ from seglab.errors import InputError
 def test_processes_are_counted_whatever_names_the_devices(devices, nodes, expected):
     trainer = {"devices": devices, "num_nodes": nodes, "accelerator": "cpu"}
     assert num_processes(OmegaConf.create({"trainer": trainer})) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}, True),
+        ({"RANK": "2", "LOCAL_RANK": "0", "GROUP_RANK": "1"}, False),  # torchrun's first on the second machine
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, False),
+        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),
+    ],
+)
+def test_one_process_is_the_first_whoever_started_them(monkeypatch, variables, is_first):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_NTASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() == is_first
 
 
 def test_a_precision_has_one_name():

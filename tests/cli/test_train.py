@@ -21,6 +21,8 @@ from seglab.cli.ending import Interrupted, ended_by_signals, recorded_ending
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=2", "trainer.max_epochs=2"]
 SCENES = ["data.source.train=8", "data.source.val=5", "data.source.test=5", "trainer.accelerator=cpu"]
+ONE_SLURM_TASK = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+ONE_SLURM_TASK |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "localhost"}
 
 
 def summary(run):
@@ -73,12 +75,15 @@ def test_two_processes_train_one_run_and_the_same_seed_repeats_it(command, tmp_p
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_two_processes_train_a_network_with_parameters_that_get_no_gradient(command, tmp_path):
+def test_two_processes_in_one_task_of_slurm_train_a_network_with_parameters_that_get_no_gradient(command, tmp_path):
     words = ["model=unet_timm", "model.encoder.name=test_vit", "model/decoder=deeplabv3plus", "data.crop_size=32"]
     words += ["model.fine_tuning.frozen_epochs=1", "trainer.max_epochs=2", "trainer.devices=2", "data.batch_size=2"]
-    done = command("train.py", *words, *SCENES, "logger=csv", "callbacks.strips=null", f"hydra.run.dir={tmp_path}/run")
+    words += ["logger=csv", "callbacks.strips=null", f"hydra.run.dir={tmp_path}/run"]
+    done = command("train.py", *words, *SCENES, **ONE_SLURM_TASK)
     assert done.returncode == 0, done.stderr
     assert summary(tmp_path / "run")["status"] == "finished"
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["num_processes"] == 2
 
 
 @pytest.mark.parametrize(
@@ -198,11 +203,14 @@ def test_the_seconds_of_earlier_parts_count_also_of_one_that_was_killed(tmp_path
 
 def test_the_summary_has_the_miou_of_the_best_epoch_whatever_chooses_it(call, tmp_path):
     run = tmp_path / "run"
-    words = ["callbacks.best.monitor=val/loss", "callbacks.best.mode=min", "logger=csv", f"hydra.run.dir={run}"]
-    status, _, err = call("train", *POCKET, *SCENES, *words)
+    words = ["callbacks.best.monitor=val/loss", "callbacks.best.mode=min", "callbacks.best.save_weights_only=false"]
+    words += ["scheduler=step", "scheduler.milestones=[1]", "scheduler.gamma=1000"]  # so that the first is the best
+    status, _, err = call("train", *POCKET, *SCENES, *words, "logger=csv", f"hydra.run.dir={run}")
     assert status == 0, err
     with (run / "metrics.csv").open(newline="") as file:
-        best = min(csv.DictReader(file), key=lambda row: float(row["val/loss"]))
+        rows = list(csv.DictReader(file))
+    best = min(rows, key=lambda row: float(row["val/loss"]))
+    assert best is not rows[-1] and summary(run)["images_seen"] == float(rows[-1]["images_seen"])
     assert summary(run)["best_epoch"] == int(best["epoch"]) + 1
     assert summary(run)["best_val_miou"] == float(best["val/miou"])
 

@@ -167,8 +167,9 @@ def test_loaders_leave_the_global_stream_alone():
 
 @pytest.mark.parametrize(("train", "sizes"), [(10, [3, 3, 3]), (11, [3, 3, 3, 2]), (1, [1]), (3, [3])])
 def test_only_a_last_batch_of_one_is_dropped(train, sizes):
-    batches = list(_data(train).train_dataloader())
-    assert [len(batch["name"]) for batch in batches] == sizes
+    data = _data(train)
+    batches = list(data.train_dataloader())
+    assert [len(batch["name"]) for batch in batches] == sizes and data.images_per_epoch == sum(sizes)
     assert batches[0]["image"].shape[1:] == (3, 16, 16) and batches[0]["mask"].dtype == torch.int64
 
 

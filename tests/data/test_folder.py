@@ -140,6 +140,10 @@ def test_check_names_the_halves_without_their_other_half(tmp_path):
         ({"ignore": [[1, 2, 3]]}, r"data\.classes\.sky: the value 0 is no colour"),
         ({"classes": {"sky": "blue"}, "ignore_index": 1}, r"data\.classes\.sky: blue is no label value"),
         ({"ignore_index": 1}, "ignore_index=1"),
+        ({"classes": [[0, 0, 0], [64, 0, 0]]}, r"give each a name, such as {background: \[0,0,0\]"),
+        ({"classes": {"sky": [[0, 0, 0]]}}, r"data\.classes\.sky: \[\[0, 0, 0\]\] is no label value"),
+        ({"classes": {"sky": {"tree": 1}}}, r"data\.classes\.sky: {'tree': 1} is no label value"),
+        ({"ignore": [[[1]]]}, r"data\.ignore: \[\[1\]\] is no label value"),
     ],
 )
 def test_contradictions_are_refused(tmp_path, changes, message):

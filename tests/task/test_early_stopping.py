@@ -14,6 +14,7 @@ def test_a_run_that_was_stopped_stays_so_until_its_patience_is_longer(make_task,
         with (tmp_path / "metrics.csv").open(newline="") as file:
             return len(list(csv.DictReader(file)))
 
+    assert fit(0) == 2  # as Lightning has it: the first epoch without improvement is the last
     assert fit(2) == 3
     assert fit(2, ckpt_path=tmp_path / "last.ckpt") == 3
     assert fit(4, ckpt_path=tmp_path / "last.ckpt") == 5

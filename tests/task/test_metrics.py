@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from seglab.task.metrics import WeightedMean, confusion_matrix, iou_per_class, mean_iou, pixel_accuracy
+from seglab.task.metrics import JaccardIndex, WeightedMean, confusion_matrix, iou_per_class, mean_iou, pixel_accuracy
 
 K = 9
 
@@ -51,6 +51,22 @@ def test_scores_equal_torchmetrics(labelled):
     theirs = MulticlassJaccardIndex(K, ignore_index=K)
     theirs.update(preds, mask)
     assert mean_iou(confusion_matrix(preds, mask, K, K)) == pytest.approx(theirs.compute().item(), rel=1e-6)
+
+
+def test_the_index_of_a_training_is_torchmetrics_own_also_with_deterministic_algorithms(labelled):
+    mask, preds = map(torch.tensor, labelled)
+    own, theirs = (index(K, ignore_index=K, validate_args=False) for index in (JaccardIndex, MulticlassJaccardIndex))
+    for metric in (own, theirs):
+        metric.update(preds[:1], mask[:1])
+    torch.use_deterministic_algorithms(True)
+    try:
+        for metric in (own, theirs):
+            metric.update(preds[1:], mask[1:])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert own.confmat.dtype == theirs.confmat.dtype
+    torch.testing.assert_close(own.confmat, theirs.confmat)
+    torch.testing.assert_close(own.compute(), theirs.compute())
 
 
 def test_absent_classes_are_left_out_of_the_mean():
