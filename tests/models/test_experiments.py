@@ -40,19 +40,27 @@ SWEEPS = {
     "search_unet6": ("phase7_4", {"search.worker": "range(0,16)"}),
     "ablation_pretrained": (
         "pretrained",
-        {"without": "nothing,augment,scale,mix,balance,lovasz,output_stride,frozen_stages,lr_factor,averaging"},
+        {"without": "nothing,augment,scale,mix,balance,lovasz,context,output_stride,frozen_stages,lr_factor,averaging"},
     ),
-    "ablation_scratch": ("scratch", {"without": "nothing,augment,scale,mix,balance,lovasz,averaging"}),
+    "ablation_scratch": (
+        "scratch",
+        {"without": "nothing,augment,scale,mix,balance,lovasz,context,output_stride,progressive_resize,averaging"},
+    ),
 }
 RECIPES = ("pretrained", "scratch")
-OF_PRETRAINED_ALONE = {"output_stride", "frozen_stages", "lr_factor", "pretraining"}
+LACKS = {  # the parts that a recipe does not have
+    "pretrained": {"progressive_resize"},
+    "scratch": {"frozen_stages", "lr_factor", "pretraining"},
+}
 PARTS = {  # the keys that without= changes
     "augment": "augment.transforms.",
     "scale": "data.scale",
     "mix": "mix",
     "balance": "data.repeat_threshold",
     "lovasz": "loss.",
+    "context": "model.decoder.",
     "output_stride": "model.encoder.output_stride",
+    "progressive_resize": "data.progressive_resize",
     "frozen_stages": "model.encoder.frozen_stages",
     "lr_factor": "model.fine_tuning.lr_factor",
     "averaging": "averaging",
@@ -123,8 +131,7 @@ def test_sweep_starts_from_its_experiment(name):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_ablation_takes_out_each_part_of_its_recipe_but_its_pretraining(recipe):
-    parts = {path.stem for path in (CONF / "without").glob("*.yaml")} - {"pretraining"}
-    parts -= OF_PRETRAINED_ALONE if recipe == "scratch" else set()
+    parts = {path.stem for path in (CONF / "without").glob("*.yaml")} - {"pretraining"} - LACKS[recipe]
     assert set(SWEEPS[f"ablation_{recipe}"][1]["without"].split(",")) == parts
     assert plain(f"experiment={recipe}", "without=nothing") == plain(f"experiment={recipe}")
 
@@ -135,7 +142,7 @@ def test_what_is_without_a_part_differs_in_that_part_alone(recipe, part):
     whole, without = (flat(plain(f"experiment={recipe}", *words)) for words in ([], [f"without={part}"]))
     changed = {key for key in whole.keys() | without.keys() if whole.get(key) != without.get(key)}
     assert all(key.startswith(PARTS[part]) for key in changed)
-    assert bool(changed) == (recipe == "pretrained" or part not in OF_PRETRAINED_ALONE)
+    assert bool(changed) == (part not in LACKS[recipe])
     assert all(without.get(key) is None for key in changed if part in ("scale", "mix", "balance", "averaging"))
 
 
