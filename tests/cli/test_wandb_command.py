@@ -61,12 +61,15 @@ def test_a_report_shows_the_finished_runs_of_a_sweep(on_line, wandb_server, wand
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb_workspaces")
-def test_seeds_of_a_configuration_stand_together_in_a_report(wandb_sweep):
+def test_seeds_of_a_configuration_stand_together_in_a_report(wandb_sweep, tmp_path):
     pytest.importorskip("wandb_workspaces")
     from seglab.cli.wandb_report import build_report
 
     runs, _ = find_runs([wandb_sweep[0]])
-    seeds = [dataclasses.replace(run, config=run.config | {"seed": 1}) for run in runs]
+    for run in runs:
+        shutil.copytree(run.folder, tmp_path / run.name)
+    copies, _ = find_runs([tmp_path])
+    seeds = [dataclasses.replace(run, config=run.config | {"seed": 1}) for run in copies]
     report = build_report([*runs, *seeds], "seglab", "me", "seeds")
     grids = [block for block in report.blocks if hasattr(block, "runsets")]
     assert {tuple(grid.runsets[0].groupby) for grid in grids} == {("config.optimizer.lr.value",)}

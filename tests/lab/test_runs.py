@@ -99,7 +99,7 @@ def test_long_labels_keep_what_tells_them_apart(groups_of):
     groups = groups_of(pretrained, scratch, arm, scratch | {"changes": {"optimizer.lr": 0.5, "data.resize": None}})
     assert [group.label for group in groups] == [
         "experiment=pretrained, without=null",
-        "experiment=scratch, resize=112",
+        "experiment=scratch, resize=144",
         "experiment=pretrained, without=scale",
         "experiment=scratch, resize=null",
     ]
