@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.hardware import is_alone_in_slurm, resolve_precision, resolve_strategy, resolve_workers
+from seglab.cli.hardware import resolve_precision, resolve_strategy, resolve_workers, starts_its_own_in_slurm
 from seglab.errors import InputError
 
 if TYPE_CHECKING:
@@ -215,19 +215,17 @@ def build_trainer(
     cfg: DictConfig, model: "Segmenter", callbacks: list["pl.Callback"], loggers: list[Any]
 ) -> "pl.Trainer":
     """Builds the trainer of a network with whole-file checkpoints."""
-    from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
+    from pytorch_lightning.plugins.environments import LightningEnvironment
 
     from seglab.task import AtomicCheckpointIO
 
-    # Lightning would wait for processes that Slurm has not started.
-    starts_its_own = SLURMEnvironment.detect() and is_alone_in_slurm()
     return instantiate(
         cfg.trainer,
         strategy=resolve_strategy(cfg, model),
         precision=resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if starts_its_own else [])],
+        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if starts_its_own_in_slurm() else [])],
         default_root_dir=cfg.run_dir,
     )
 

@@ -101,13 +101,18 @@ def is_first_process() -> bool:
 
     They are told by Lightning (LOCAL_RANK, NODE_RANK), torchrun (RANK), or Slurm where it starts one for each device.
     """
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", *(() if is_alone_in_slurm() else ("SLURM_PROCID",)))
-    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
-def is_alone_in_slurm() -> bool:
-    """Returns whether Slurm, if this runs in it, has started no other process: training starts its own then."""
-    return os.environ.get("SLURM_NTASKS", "1") == "1"
+def starts_its_own_in_slurm() -> bool:
+    """Returns whether this runs in a Slurm job of one task and training has to start its processes itself.
+
+    Lightning would wait there for processes that Slurm has not started. Those of torchrun are there already.
+    """
+    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    alone = os.environ.get("SLURM_NTASKS") == "1" and SLURMEnvironment.detect()
+    return alone and not TorchElasticEnvironment.detect()
 
 
 def resolve_strategy(cfg: DictConfig, model: "Segmenter") -> str:

@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from seglab.cli.checks import check_shares
-from seglab.cli.hardware import is_first_process, num_processes, resolve_precision
+from seglab.cli.hardware import is_first_process, num_processes, resolve_precision, starts_its_own_in_slurm
 from seglab.errors import InputError
 
 
@@ -34,6 +34,23 @@ def test_one_process_is_the_first_whoever_started_them(monkeypatch, variables, i
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert is_first_process() == is_first
+
+
+@pytest.mark.parametrize(
+    ("variables", "starts"),
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train"}, True),
+        ({"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train"}, False),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train", "TORCHELASTIC_RUN_ID": "1"}, False),
+    ],
+)
+def test_processes_are_started_where_neither_slurm_nor_torchrun_has(monkeypatch, variables, starts):
+    for name in ("SLURM_NTASKS", "SLURM_JOB_NAME", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert starts_its_own_in_slurm() == starts
 
 
 def test_a_precision_has_one_name():
