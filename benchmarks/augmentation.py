@@ -16,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from seglab.cli.build import build_datamodule
-from seglab.cli.mistakes import CONF
+from seglab.cli.conf_groups import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.data.dataset import TrainDataset
 

@@ -19,9 +19,9 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 
+from seglab.cli.conf_groups import CONF
 from seglab.cli.hardware import resolve_precision
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF
 from seglab.models import Segmenter, TimmEncoder
 
 NUM_CLASSES = 9

@@ -23,8 +23,8 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from seglab.cli.build import build_model
+from seglab.cli.conf_groups import CONF
 from seglab.cli.exported import open_exported, trace, write_onnx, write_program
-from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.models.exportable import Exportable
 

@@ -22,9 +22,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seglab.cli.build import build_model
+from seglab.cli.conf_groups import CONF
 from seglab.cli.hardware import resolve_precision
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 
 ON_TIMM = {

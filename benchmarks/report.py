@@ -20,7 +20,7 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seglab.cli.mistakes import CONF
+from seglab.cli.conf_groups import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import save_config, write_summary
 from seglab.data import Shapes

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from seglab.cli.mistakes import CONF
+from seglab.cli.conf_groups import CONF
 from seglab.cli.rerun import verdict
 from seglab.lab.runs import find_runs
 

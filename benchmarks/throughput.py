@@ -28,9 +28,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from seglab.cli.build import build_model
+from seglab.cli.conf_groups import CONF
 from seglab.cli.hardware import resolve_precision
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.task import CrossEntropy
 

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from seglab.cli.mistakes import CONF
+from seglab.cli.conf_groups import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import save_config, write_summary
 from seglab.cli.stamp import hardware, versions

@@ -95,8 +95,15 @@ def build_model(
     std = getattr(encoder, "std", None) or std or [1.0] * 3
     try:
         decoder = instantiate(cfg.model.decoder, _convert_="all")(channels=encoder.channels, strides=encoder.strides)
-        auxiliary = auxiliary_weights(cfg)
-        return Segmenter(encoder, decoder, cfg.data.num_classes, cfg.model.dropout, mean, std, auxiliary)
+        return Segmenter(
+            encoder,
+            decoder,
+            cfg.data.num_classes,
+            dropout=cfg.model.dropout,
+            mean=mean,
+            std=std,
+            auxiliary_weights=auxiliary_weights(cfg),
+        )
     except ValueError as error:
         raise InputError(f"model={cfg.model.name}: {error}") from None
 
@@ -200,14 +207,14 @@ def build_task(
     except (TypeError, ValueError) as error:
         raise InputError(f"optimizer: {error}") from None
     return SegmentationTask(
-        build_model(cfg, mean, std) if cfg.resume is None else build_model(cfg),
-        build_loss(cfg, weights),
-        list(cfg.data.class_names),
-        cfg.data.ignore_index,
-        optimizer,
-        instantiate(scheduler, _convert_="all") if scheduler else None,
-        monitor,
-        instantiate(cfg.model.get("fine_tuning")),
+        model=build_model(cfg, mean, std) if cfg.resume is None else build_model(cfg),
+        loss=build_loss(cfg, weights),
+        class_names=list(cfg.data.class_names),
+        ignore_index=cfg.data.ignore_index,
+        optimizer=optimizer,
+        scheduler=instantiate(scheduler, _convert_="all") if scheduler else None,
+        monitor=monitor,
+        fine_tuning=instantiate(cfg.model.get("fine_tuning")),
     )
 
 

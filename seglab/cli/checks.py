@@ -9,13 +9,13 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seglab.cli.command_line import is_number
 from seglab.cli.hardware import check_accelerator, check_devices, num_processes
 from seglab.cli.run_folder import load_config, read_last_checkpoint, read_summary
 from seglab.cli.wandb_client import check_wandb
 from seglab.errors import InputError
-from seglab.lab.result_config import config_of_result, flat
+from seglab.lab.result_config import config_of_result, differing_keys, flat
 from seglab.lab.runs import read_run
+from seglab.numeric import is_number, is_whole
 
 _FREE_TO_RESUME = (  # keys that a run may go on with other values of
     *("max_images.", "trainer.max_epochs.", "callbacks.early_stopping."),
@@ -28,7 +28,7 @@ LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_sec
 def check_config(cfg: DictConfig) -> None:
     """Refuses a training, validation or test that is switched off, and a folder of another run.
 
-    With these goes what `check_callbacks`, `check_steps`, `check_encoder`, `check_resumed` and `check_wandb` refuse.
+    With these goes what `check_callbacks`, `check_clipping`, `check_encoder`, `check_resumed` and `check_wandb` refuse.
 
     Raises:
         InputError: The first of these.
@@ -56,11 +56,11 @@ def check_config(cfg: DictConfig) -> None:
         raise InputError("trainer.overfit_batches is not taken: give trainer.limit_train_batches=2, or so")
     for key in ("max_epochs", "check_val_every_n_epoch", "accumulate_grad_batches"):
         value = cfg.trainer[key]
-        if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        if not (is_whole(value) and value >= 1):
             raise InputError(f"trainer.{key}={value}: give a whole number of at least 1")
     check_accelerator(cfg.trainer.accelerator)
     check_devices(cfg)
-    check_steps(cfg)
+    check_clipping(cfg)
     check_encoder(cfg)
     if cfg.resume is not None:
         check_resumed(cfg)
@@ -144,7 +144,7 @@ def check_resumed(cfg: DictConfig) -> None:
     # what follows from another key, such as a schedule's length, does not count beside it: references stay as they are
     configs = map(OmegaConf.to_container, (before, cfg))
     own, given = (flat(config_of_result(config) | {"seed": config["seed"]}) for config in configs)
-    differing = [key for key in {**own, **given} if own.get(key) != given.get(key)]
+    differing = differing_keys(own, given)
     free = (*_FREE_TO_RESUME, *(() if before.get("averaging") else ("averaging.",)))
     if keys := [key for key in differing if not f"{key}.".startswith(free)]:
         said = ", ".join(f"{key}={given.get(key)} (was {own.get(key)})" for key in keys[:5])
@@ -195,7 +195,7 @@ def check_records(run: Path, checkpoint: dict[str, Any]) -> None:
             raise InputError(f"resume={run}: {path} is missing: restore it, or start a new run")
 
 
-def check_steps(cfg: DictConfig) -> None:
+def check_clipping(cfg: DictConfig) -> None:
     """Refuses gradients that are clipped to nothing.
 
     Raises:

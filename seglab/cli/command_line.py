@@ -51,11 +51,6 @@ def positive(word: str) -> int:
     return int(word)
 
 
-def is_number(value: Any) -> bool:
-    """Returns whether a key's value is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def did_you_mean(word: str, valid: Iterable[str], count: int = 1) -> str:
     """Returns `did you mean X? ` for a mistyped word, with so many of the nearest valid ones, or nothing."""
     near = difflib.get_close_matches(word, list(valid), n=count)

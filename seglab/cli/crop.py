@@ -113,10 +113,10 @@ def settings(cfg: DictConfig, source: "Source") -> dict[str, Any]:
 
 def write_pair(reader: "Reader", i: int, files: list[str], folders: dict[str, Path], crop_size: int) -> int:
     """Writes what is missing of an image's windows, or of the whole image; returns the number of files written."""
-    from seglab.cli.crop_folder import is_whole, save_image, write_whole
+    from seglab.cli.crop_folder import is_complete, save_image, write_whole
     from seglab.task.pictures import save_mask
 
-    missing = [[kind for kind in KINDS if not is_whole(folders[kind] / file)] for file in files]
+    missing = [[kind for kind in KINDS if not is_complete(folders[kind] / file)] for file in files]
     if not any(missing):
         return 0
     for (image, mask), file, kinds in zip(windows(reader, i, len(files), crop_size), files, missing, strict=True):

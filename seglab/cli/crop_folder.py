@@ -83,7 +83,7 @@ def partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether a PNG is there with its end; no other program need have been as careful as this one."""
     try:
         with path.open("rb") as file:

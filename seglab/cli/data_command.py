@@ -4,7 +4,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from seglab.cli.command_line import CommandParser
-from seglab.cli.mistakes import CONF, refuse_words
+from seglab.cli.conf_groups import CONF
+from seglab.cli.mistakes import refuse_words
 from seglab.cli.resolvers import register_resolvers
 from seglab.errors import InputError
 

@@ -1,4 +1,4 @@
-"""How a training ends: what became of it, and the test of its best checkpoint."""
+"""How a training ends: by itself, by a signal or a fault, and with the test of its best checkpoint."""
 
 import errno
 import logging
@@ -89,7 +89,50 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def report(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
+@contextmanager
+def told_endings(cfg: DictConfig, trainer: Any) -> Iterator[None]:
+    """Says in our own terms how Lightning ends a fit or a test that was cut.
+
+    Raises:
+        InputError: BatchNorm met a batch that it cannot learn from.
+        Interrupted: The block was cut.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
+        raise Interrupted(143 if trainer.received_sigterm else 130) from None
+    except Exception as error:  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers too
+        if "more than 1 value per channel" in str(error):
+            said = f"data.batch_size={cfg.data.batch_size}: BatchNorm cannot learn from one value of a channel"
+            raise InputError(f"{said}, all that the deepest map has; give 2, or larger crops") from None
+        if not (trainer.received_sigterm or "killed by signal: Terminated" in str(error)):
+            raise
+        forget_workers()
+        raise Interrupted(143) from None
+
+
+def note_sigterm(trainer: Any, number: int, frame: Any) -> None:
+    """Notes a SIGTERM and passes it on to the processes that this one has started.
+
+    Lightning's own handler waits there for the other processes, which stand wherever the signal meets them: the run
+    hangs, or gloo aborts it. The training shares what is noted here before each step anyway.
+    """
+    forget_workers()
+    connector, launcher = trainer._signal_connector, trainer.strategy.launcher
+    if not connector.received_sigterm and launcher is not None:
+        launcher.kill(number)
+    connector.received_sigterm = True
+
+
+def forget_workers() -> None:
+    """Takes away torch's handler, which raises an error for each worker that ends, wherever this process stands."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # SIG_DFL would be an error where a worker's end is pending
+
+
+def test_best(cfg: DictConfig, run: Path, trainer: Any, task: Any, datamodule: Any) -> dict[str, Any]:
     """Tests the best checkpoint; returns what it adds to the summary, nothing but in the first process.
 
     Raises:

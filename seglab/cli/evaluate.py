@@ -8,17 +8,19 @@ import hydra
 from omegaconf import DictConfig, open_dict
 
 from seglab.cli.checks import check_shares
-from seglab.cli.command_line import is_number, quoted
+from seglab.cli.command_line import quoted
+from seglab.cli.conf_groups import CONF
 from seglab.cli.evaluation_folder import inference_settings, name_of_folder, settings_name, several
 from seglab.cli.leakage import refuse_training_images
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF, refuse_words, told_in_a_line
+from seglab.cli.mistakes import refuse_words, told_in_a_line
 from seglab.cli.network_options import OVERLAP, check_scales
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, make_folder, read_summary
 from seglab.cli.score_table import print_scores
 from seglab.cli.temperature import FIT, refuse_other_data, resolve_temperature, temperature_path, write_temperature
 from seglab.errors import InputError
+from seglab.numeric import is_number, is_whole
 
 
 def main() -> None:
@@ -119,7 +121,7 @@ def check_options(cfg: DictConfig) -> None:
             raise InputError(f"{key}={cfg[key]}: give true or false")
     cfg.scales = [cfg.scales] if is_number(cfg.scales) else cfg.scales
     check_scales(cfg.scales)
-    if cfg.window is not None and (not isinstance(cfg.window, int) or isinstance(cfg.window, bool)):
+    if not (cfg.window is None or is_whole(cfg.window)):
         raise InputError(f"window={cfg.window}: give the side of a window in pixels, or null for whole images")
     if cfg.temperature == FIT and cfg.split != "val":
         raise InputError(f"temperature={FIT}: add split=val, whose images no score of the test split has seen")

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.stamp import cores
 from seglab.errors import InputError
+from seglab.numeric import is_whole
 
 if TYPE_CHECKING:
     from seglab.models import Segmenter
@@ -76,7 +77,7 @@ def check_devices(cfg: DictConfig) -> None:
         InputError: Naming the key.
     """
     devices, nodes = cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1)
-    if not isinstance(nodes, int) or nodes < 1:
+    if not (is_whole(nodes) and nodes >= 1):
         raise InputError(f"trainer.num_nodes={nodes}: give the number of machines, from 1 on")
     if isinstance(devices, bool | float) or devices is None or num_processes(cfg) < 1:
         raise InputError(f"trainer.devices={devices}: give a number from 1 on, a list such as [0,1], or -1 for all")

@@ -14,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seglab.cli.command_line import did_you_mean, quoted
+from seglab.cli.conf_groups import BASE, CONF, choices
 from seglab.errors import InputError
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-BASE = "base"  # the file of a group that its choices begin with
 EXIT_STATUS = 2
 _DERIVED = ("data.class_names", "data.num_classes")
 _OPTIONS = tuple(  # Hydra's own
@@ -56,7 +55,7 @@ def explain(error: BaseException, config_name: str) -> str:
     text = "\n".join(str(link) for link in chain)
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        if not (options := _choices(group)):
+        if not (options := choices(group)):
             return f"{group}={option} is not known here: look at its spelling, and install the package that has it"
         return f"{group}={option} is not known: {_nearest(option, options)}the choices are {', '.join(options)}"
     if isinstance(error, OverrideParseException):
@@ -64,7 +63,7 @@ def explain(error: BaseException, config_name: str) -> str:
     if match := re.search(r"Could not override '([^'@]+)", text):
         key = match[1].strip().lstrip("+~")
         if (CONF / key).is_dir():
-            return f"no {key} is chosen by the other groups: +{key}=CHOICE adds one of {', '.join(_choices(key))}"
+            return f"no {key} is chosen by the other groups: +{key}=CHOICE adds one of {', '.join(choices(key))}"
         return f"the config has no key {key}: {hint(key, config_name)}`python {config_name}.py --cfg job` lists all"
     if match := re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text):
         runs = ", or add -m for a run with each" if Path(sys.argv[0]).name == "train.py" else ""
@@ -112,12 +111,8 @@ def refuse_words(words: Sequence[str]) -> None:
         given = {"null", BASE}.intersection(value.split(","))
         if given and (CONF / group).is_dir():
             raise InputError(
-                f"{word}: {min(given)} is no choice of {group}: leave it out, or give {', '.join(_choices(group))}"
+                f"{word}: {min(given)} is no choice of {group}: leave it out, or give {', '.join(choices(group))}"
             )
-
-
-def _choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != BASE)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -148,7 +143,7 @@ def hint(key: str, config_name: str) -> str:
     group, _, rest = key.partition(".")
     if config_name == "train" and rest and (CONF / group).is_dir():
         others = [word for word in words if not word.startswith(f"{group}=")]
-        having = [choice for choice in _choices(group) if key in _keys(config_name, [*others, f"{group}={choice}"])]
+        having = [choice for choice in choices(group) if key in _keys(config_name, [*others, f"{group}={choice}"])]
         if having:
             return f"{group}={', '.join(having)} {'have' if len(having) > 1 else 'has'} it; "
     parent = key.rpartition(".")[0]

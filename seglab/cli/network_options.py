@@ -3,8 +3,9 @@
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 
-from seglab.cli.command_line import CommandParser, is_number
+from seglab.cli.command_line import CommandParser
 from seglab.errors import InputError
+from seglab.numeric import is_number
 
 WINDOW = 1024
 LARGEST_SCALE = 8

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 from seglab.cli import stamp
 from seglab.cli.command_line import CommandParser, quoted
-from seglab.cli.mistakes import CONF, told_in_a_line
+from seglab.cli.conf_groups import CONF
+from seglab.cli.mistakes import told_in_a_line
 from seglab.cli.resolvers import register_resolvers
-from seglab.cli.run_folder import load_checkpoint, resolved, shown
+from seglab.cli.run_folder import load_checkpoint, shown
+from seglab.cli.sweep_plan import resolved_config
 from seglab.errors import InputError
 from seglab.lab.comparison import compare
 from seglab.lab.groups import Group
-from seglab.lab.result_config import config_hash, config_of_result, flat
+from seglab.lab.result_config import config_hash, config_of_result, differing_keys, flat
 from seglab.lab.runs import Run, read_run
 
 _NOT_REPEATABLE = "train/images_per_second"
@@ -81,13 +83,11 @@ def refuse_another_config(run: Run) -> None:
     """
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", run.overrides)
-    cfg.run_dir = ""
-    today = resolved(cfg)
+        today = resolved_config(run.overrides)
     if config_hash(today) == config_hash(run.config):
         return
-    now, then = flat(config_of_result(today)), flat(config_of_result(run.config))
-    keys = [key for key in {**then, **now} if now.get(key) != then.get(key)]
+    then, now = flat(config_of_result(run.config)), flat(config_of_result(today))
+    keys = differing_keys(then, now)
     raise InputError(
         f"{run.folder} cannot be repeated: with conf/ as it is today its words give another "
         f"{', '.join(keys[:5])}{' ...' if len(keys) > 5 else ''}; check out {run.summary.get('git_commit')} first"

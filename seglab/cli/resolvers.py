@@ -7,11 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from seglab.cli.conf_groups import all_choices
 from seglab.errors import InputError
 
 
 def register_resolvers() -> None:
-    """Makes length, names, either, share and letters known to OmegaConf; calling it twice does no harm."""
+    """Makes length, names, either, share, letters and choices known to OmegaConf; calling it twice does no harm."""
+    OmegaConf.register_new_resolver("choices", all_choices, replace=True)
     OmegaConf.register_new_resolver("length", len, replace=True)
     OmegaConf.register_new_resolver("names", names, replace=True)
     OmegaConf.register_new_resolver("either", either, replace=True)

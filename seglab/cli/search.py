@@ -1,6 +1,5 @@
 """Searches a space of config keys with Optuna: workers that share one study, each trial a run of its own."""
 
-import csv
 import sys
 import warnings
 from collections import Counter
@@ -23,6 +22,7 @@ from seglab.cli.sweep_job import claim, put_aside, slot, start_words
 from seglab.cli.sweep_plan import resolved_config
 from seglab.errors import InputError
 from seglab.lab.result_config import config_hash
+from seglab.lab.runs import read_history
 
 JOURNAL = "study.journal"
 CONFIG = "config_hash"  # of what all trials share, in the study
@@ -167,9 +167,8 @@ def _short(value: Any) -> str:
 def _validation(run: Path) -> list[float]:
     """Returns the validation mIoU of each epoch that was validated so far."""
     try:
-        with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return [float(row["val/miou"]) for row in csv.DictReader(file) if row.get("val/miou")]
-    except OSError:
+        return [row["val/miou"] for row in read_history(run) if "val/miou" in row]
+    except (OSError, InputError):  # not there yet, or with half a line
         return []
 
 

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from seglab.cli import job
-from seglab.cli.mistakes import CONF
+from seglab.cli.conf_groups import CONF
 from seglab.cli.run_folder import has_checkpoint, read_summary, resolved
 from seglab.cli.stamp import git_commit
 from seglab.lab.result_config import config_hash

@@ -1,6 +1,5 @@
 """The live display of a sweep: how many jobs are done, and where each running one stands."""
 
-import csv
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seglab.cli import job
 from seglab.cli.run_folder import read_summary
 from seglab.errors import InputError
+from seglab.lab.runs import read_history
 
 
 class SweepProgress:
@@ -53,7 +53,7 @@ class SweepProgress:
             for run in running:
                 if run not in bars:
                     bars[run] = self._bars.add_task(run.name, total=None)
-                self._bars.update(bars[run], **_position(run))
+                self._bars.update(bars[run], **position(run))
             for run in bars.keys() - running:
                 self._bars.update(bars[run], visible=False)
             self._bars.update(sweep, completed=sum(run not in running and self.has_ended(run) for run in self.runs))
@@ -66,13 +66,13 @@ class SweepProgress:
         return False
 
 
-def _position(run: Path) -> dict[str, object]:
-    """Returns how far a run is, in epochs, and what it has reached."""
+def position(run: Path) -> dict[str, object]:
+    """Returns how far a run is, in epochs, and what it reached when it was last validated, as its bar shows them."""
     try:
         epochs = read_summary(run).get("max_epochs")
-        with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        reached = f"{run.name}  val mIoU {float(rows[-1]['val/miou']):.4f}"
-        return {"total": epochs, "completed": int(rows[-1]["epoch"]) + 1, "description": reached}
-    except (OSError, ValueError, KeyError, IndexError, InputError):
+        rows = read_history(run)
+        reached = [row["val/miou"] for row in rows if "val/miou" in row]  # not every epoch is validated
+        description = f"{run.name}  val mIoU {reached[-1]:.4f}" if reached else run.name
+        return {"total": epochs, "completed": int(rows[-1]["epoch"]) + 1, "description": description}
+    except (OSError, KeyError, IndexError, InputError):
         return {}

@@ -2,13 +2,12 @@
 
 import logging
 import math
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,12 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seglab.cli.command_line import quoted
-from seglab.cli.ending import Interrupted, ended_by_signals, recorded_ending, report
-from seglab.cli.hardware import is_first_process
+from seglab.cli.conf_groups import CONF
+from seglab.cli.ending import Interrupted, ended_by_signals, note_sigterm, recorded_ending, test_best, told_endings
+from seglab.cli.hardware import is_first_process, num_processes
 from seglab.cli.imports import import_torchmetrics
 from seglab.cli.job import lock
 from seglab.cli.memory import keep_freed_memory
-from seglab.cli.mistakes import CONF, refuse_words, told_in_a_line
+from seglab.cli.mistakes import refuse_words, told_in_a_line
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import (
     last_checkpoint,
@@ -160,45 +160,14 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
             log.info("trainer.precision=%s is %s here", cfg.trainer.precision, trainer.precision)
         if note_seconds is not None:
             trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_epoch_end=lambda *_: note_seconds()))
-        try:
+        with told_endings(cfg, trainer):
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
             if trainer.received_sigterm:  # when nothing was left to train
                 raise Interrupted(143)
-            summary = report(cfg, run, trainer, task, datamodule)
-        except Interrupted:
-            raise
-        except (SystemExit, KeyboardInterrupt):  # Lightning's own way to end on SIGTERM and Ctrl-C
-            raise Interrupted(143 if trainer.received_sigterm else 130) from None
-        except Exception as error:  # a SIGTERM to all processes, as of `timeout` and Slurm, ends the workers too
-            if "more than 1 value per channel" in str(error):
-                said = f"data.batch_size={cfg.data.batch_size}: BatchNorm cannot learn from one value of a channel"
-                raise InputError(f"{said}, all that the deepest map has; give 2, or larger crops") from None
-            if not (trainer.received_sigterm or "killed by signal: Terminated" in str(error)):
-                raise
-            forget_workers()
-            raise Interrupted(143) from None
+            summary = test_best(cfg, run, trainer, task, datamodule)
     if summary:
         scores = f"best val mIoU {summary['best_val_miou']:.4f} (epoch {summary['best_epoch']})"
         log.info("run %s  %s  test mIoU %.4f", shown(run), scores, summary["test_miou"])
-
-
-def note_sigterm(trainer: Any, number: int, frame: Any) -> None:
-    """Notes a SIGTERM and passes it on to the processes that this one has started.
-
-    Lightning's own handler waits there for the other processes, which stand wherever the signal meets them: the run
-    hangs, or gloo aborts it. The training shares what is noted here before each step anyway.
-    """
-    forget_workers()
-    connector, launcher = trainer._signal_connector, trainer.strategy.launcher
-    if not connector.received_sigterm and launcher is not None:
-        launcher.kill(number)
-    connector.received_sigterm = True
-
-
-def forget_workers() -> None:
-    """Takes away torch's handler, which raises an error for each worker that ends, wherever this process stands."""
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # SIG_DFL would be an error where a worker's end is pending
 
 
 def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":
@@ -215,7 +184,7 @@ def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":
     evaluated = {split: datamodule.eval_dataloader(split) for split in ("val", "test")}
     check_shares(cfg, train=datamodule.train_dataloader(), **evaluated)
     if cfg.max_images is not None:
-        cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch)
+        cfg.trainer.max_epochs = math.ceil(cfg.max_images / datamodule.images_per_epoch(num_processes(cfg)))
     if is_first_process():
         fingerprint = datamodule.source.content_digest()
         write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})

@@ -9,8 +9,8 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from omegaconf import DictConfig
 
 from seglab.cli.command_line import parse_values
+from seglab.cli.conf_groups import CONF
 from seglab.cli.data_command import compose_data
-from seglab.cli.mistakes import CONF
 from seglab.cli.resolvers import register_resolvers
 from seglab.errors import InputError
 

@@ -6,11 +6,12 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seglab.cli.command_line import is_number
-from seglab.cli.mistakes import CONF, hint
+from seglab.cli.conf_groups import CONF
+from seglab.cli.mistakes import hint
 from seglab.cli.run_folder import resolved
 from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
+from seglab.numeric import is_number
 
 _OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
 

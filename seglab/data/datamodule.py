@@ -18,8 +18,9 @@ from seglab.data.reader import Reader
 from seglab.data.sampler import EpochSampler, EvalBatchSampler, MixedSizeSampler, repeat_factors
 from seglab.data.source import SPLITS, Source
 from seglab.data.statistics import Statistics
-from seglab.data.train_samples import TrainSamples, is_whole
+from seglab.data.train_samples import TrainSamples
 from seglab.errors import InputError
+from seglab.numeric import is_number, is_whole
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -99,11 +100,13 @@ class SegmentationDataModule(pl.LightningDataModule):
         epochs = self.trainer.max_epochs if self.trainer else None
         return TrainDataset(self._readers["train"], self.samples, self.source.ignore_index, epochs)
 
-    @property
-    def images_per_epoch(self) -> int:
-        """Training samples of an epoch of one process: images times the windows taken of each."""
-        count = len(self.train_dataset)
-        return count - self._drops_last(count)
+    def images_per_epoch(self, num_processes: int = 1) -> int:
+        """Training samples that the processes see together in an epoch: images times the windows taken of each.
+
+        Shares are filled up where they are uneven, and a last batch of one is left out of each.
+        """
+        share = -(-len(self.train_dataset) // num_processes)
+        return num_processes * (share - self._drops_last(share))
 
     def train_dataloader(self) -> DataLoader:
         """Batches of training samples, from where the trainer stands.
@@ -114,11 +117,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.setup()
         dataset = self.train_dataset
         epoch, batches = _progress(self.trainer)
-        options = (len(dataset), self.samples.seed, epoch, batches * self.batch_size, *self._rank(), self._weights())
+        rank, world_size = self._rank()
+        options = {
+            "length": len(dataset),
+            "seed": self.samples.seed,
+            "epoch": epoch,
+            "skip": batches * self.batch_size,
+            "rank": rank,
+            "world_size": world_size,
+            "weights": self._weights(),
+        }
         if sizes := self.samples.crop_sizes:
-            sampler = MixedSizeSampler(sizes, self.batch_size, *options)
+            sampler = MixedSizeSampler(sizes, self.batch_size, **options)
         else:
-            sampler = EpochSampler(*options)
+            sampler = EpochSampler(**options)
         # Lightning asks for a loader with a state of its own; this one takes it from the trainer's.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         drop_last = self._drops_last(len(sampler))
@@ -191,7 +203,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             value = getattr(self, key)
             if not (is_whole(value) and value >= least) and not (key == "resize" and value is None):
                 yield f"data.{key}={value}: give a whole number of at least {least}"
-        if not isinstance(self.cache_mb, int | float) or not self.cache_mb >= 0:
+        if not (is_number(self.cache_mb) and self.cache_mb >= 0):
             yield f"data.cache_mb={self.cache_mb}: give 0 or more MiB"
         if self.protocol not in PROTOCOLS:
             yield f"protocol={self.protocol}: choose one of {', '.join(PROTOCOLS)}"

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from seglab.errors import InputError
+from seglab.numeric import is_whole
 
 Raw = int | tuple[int, int, int]
 
@@ -31,9 +32,14 @@ class LabelTable:
         if faults := list(self._faults()):
             raise InputError("\n".join(faults))
 
+    @property
+    def parameters(self) -> tuple:
+        """What the table was made of: mapping, names of the classes and ignore_index."""
+        return self.mapping, self.class_names, self.ignore_index
+
     def __reduce__(self) -> tuple:
         """Pickle without the look-up array, which is 16 MB for colours."""
-        return LabelTable, (self.mapping, self.class_names, self.ignore_index)
+        return LabelTable, self.parameters
 
     def apply(self, raw: np.ndarray) -> np.ndarray:
         """Class indices of a raw label image.
@@ -132,8 +138,8 @@ def colormap(num_colors: int = 256) -> np.ndarray:
 
 def _is_raw(raw: Raw) -> bool:
     if isinstance(raw, tuple):
-        return len(raw) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in raw)
-    return isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= 65535
+        return len(raw) == 3 and all(is_whole(part) and 0 <= part <= 255 for part in raw)
+    return is_whole(raw) and 0 <= raw <= 65535
 
 
 def _pack(colours: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from seglab.data.crops import between
 from seglab.errors import InputError
+from seglab.numeric import is_number
 
 Pair = tuple[np.ndarray, np.ndarray]  # image uint8 (h, w, 3), mask uint8 (h, w)
 Box = tuple[slice, slice]  # rows, columns
@@ -172,7 +173,7 @@ class CopyPaste:
 
 def scale_fault(key: str, scale: Any) -> str | None:
     """Returns what is wrong with a range of factors, or None."""
-    if isinstance(scale, Sequence) and len(scale) == 2 and all(isinstance(value, int | float) for value in scale):
+    if isinstance(scale, Sequence) and len(scale) == 2 and all(map(is_number, scale)):
         if 0.1 <= scale[0] <= scale[1] <= 10:
             return None
     return f"{key}={scale}: give the least and the largest factor, from 0.1 to 10, as [0.5, 2.0]"
@@ -182,7 +183,7 @@ def _check(**values: tuple[Any, float, float]) -> None:
     faults = [
         f"mix.{key}={value}: give a number from {least} to {most}"
         for key, (value, least, most) in values.items()
-        if not (isinstance(value, int | float) and least <= value <= most)
+        if not (is_number(value) and least <= value <= most)
     ]
     if faults:
         raise InputError("\n".join(faults))

@@ -94,7 +94,7 @@ class PairedFiles(ABC):
         """A hexadecimal digest of path, size and times of change of every file, and of the label table."""
         if self._fingerprint is None:
             digest = hashlib.blake2b(digest_size=16)
-            digest.update(repr(self.table.__reduce__()[1]).encode())
+            digest.update(repr(self.table.parameters).encode())
             for split in SPLITS:
                 digest.update(f"\n{split}\n".encode())
                 for lines in self._for_each_file(split, self._stamp):
@@ -112,7 +112,7 @@ class PairedFiles(ABC):
         """
         entry = f"content/{self.fingerprint()}"
         if (known := cache.load_json(entry)) is None:
-            digest = hashlib.blake2b(repr(self.table.__reduce__()[1]).encode(), digest_size=16)
+            digest = hashlib.blake2b(repr(self.table.parameters).encode(), digest_size=16)
             for split in SPLITS:
                 digest.update(f"\n{split}\n".encode())
                 for part in self._for_each_file(split, self._content):
@@ -187,7 +187,7 @@ class PairedFiles(ABC):
         try:
             content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
+            raise InputError(f"{path}: {error.strerror}; every file of a dataset has to be readable") from None
         return f"{path.relative_to(self.root).as_posix()} {content}\n"
 
 

@@ -69,16 +69,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
 class MixedSizeSampler(EpochSampler):
     """Yields (epoch, index, size), one size for each batch, the same in all processes."""
 
-    def __init__(self, sizes: Sequence[int], batch_size: int, *options: Any, **named_options: Any) -> None:
+    def __init__(self, sizes: Sequence[int], batch_size: int, **options: Any) -> None:
         """Add the sizes.
 
         Args:
             sizes: of which each batch gets one, in pixels.
             batch_size: samples of a batch in each process, all batches but the last.
-            *options: of `EpochSampler`.
-            **named_options: of `EpochSampler`.
+            **options: of `EpochSampler`.
         """
-        super().__init__(*options, **named_options)
+        super().__init__(**options)
         self.sizes, self.batch_size = sizes, batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:

@@ -131,12 +131,12 @@ class Shapes:
         self.size, self.seed, self.ignore_index = size, seed, ignore_index
         self.counts = dict(zip(SPLITS, (train, val, test), strict=True))
         if size < 16:
-            raise InputError(f"shapes: size is {size}; a scene needs at least 16 pixels a side")
+            raise InputError(f"data.crop_size={size}: a made scene, which is as large, needs at least 16 pixels a side")
         if seed < 0:
-            raise InputError(f"shapes: seed is {seed}; give 0 or more")
+            raise InputError(f"data.source.seed={seed}: give 0 or more")
         if ignore_index < len(self.class_names):
             raise InputError(
-                f"shapes: ignore_index is {ignore_index}, one of the classes; give {len(self.class_names)}"
+                f"data.source.ignore_index={ignore_index} is one of the classes: give {len(self.class_names)}"
             )
         self._grid = np.mgrid[:size, :size].astype(np.float32) / size  # (2, size, size): y and x in 0..1
 

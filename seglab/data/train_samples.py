@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from seglab.data import crops
 from seglab.data.augment import Augmentation
 from seglab.data.mix import Mix, scale_fault
+from seglab.numeric import is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ProgressiveResize:
     def fault(self) -> str | None:
         """Returns what is wrong with the values, if anything."""
         for name, value in vars(self).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            if not (is_number(value) and 0 <= value <= 1):
                 return f"data.progressive_resize.{name}={value}: give a share from 0 to 1"
         if self.initial_scale == 0:
             return "data.progressive_resize.initial_scale=0: give a share above 0"
@@ -95,13 +95,8 @@ class TrainSamples:
         if self.scale is not None and (fault := scale_fault("data.scale", self.scale)):
             yield fault
         if self.repeat_threshold is not None and not (
-            isinstance(self.repeat_threshold, int | float) and 0 < self.repeat_threshold <= 1
+            is_number(self.repeat_threshold) and 0 < self.repeat_threshold <= 1
         ):
             yield f"data.repeat_threshold={self.repeat_threshold}: give a share of the images, above 0 to 1"
         if not (is_whole(self.seed) and 0 <= self.seed < 2**32):
             yield f"seed={self.seed}: give a whole number from 0 to {2**32 - 1}"
-
-
-def is_whole(value: Any) -> bool:
-    """Returns whether a value is a whole number, and not True or False."""
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -78,7 +78,7 @@ def read_alike(runs: Sequence[Run], split: str, metric: str) -> Scored:
         protocol=first.metrics["protocol"],
         class_names=first.class_names,
         names=first.names,
-        images_with=dict(zip(first.class_names, (areas > 0).sum(0).tolist(), strict=True)),
+        images_with=dict(zip(first.class_names, first.images_with, strict=True)),
         runs=read,
     )
 

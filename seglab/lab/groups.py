@@ -103,6 +103,11 @@ def _labels(runs: Sequence[Run], values: Sequence[dict[str, Any]]) -> list[str]:
             words = [{"experiment": plain(name)} | own for name, own in zip(experiments, words, strict=True)]
         labels = [_label(_telling(own, words)) for own in words]
     labels = [label or run.name for label, run in zip(labels, runs, strict=True)]
+    return unique_labels(labels, runs)
+
+
+def unique_labels(labels: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    """Returns the labels, those that stand there more than once with the name of their run behind them."""
     twice = {label for label in labels if labels.count(label) > 1}
     return [f"{label} ({run.name})" if label in twice else label for label, run in zip(labels, runs, strict=True)]
 

@@ -52,6 +52,11 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Returns the keys, of `flat`, that two configs do not have alike; one that is missing is as if null."""
+    return [key for key in {**one, **other} if one.get(key) != other.get(key)]
+
+
 def plain(value: Any) -> str:
     """Returns a config's value as it is typed."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -73,12 +73,7 @@ class Run:
         Raises:
             InputError: The file is damaged.
         """
-        path = self.folder / "metrics.csv"
-        with path.open(newline="", encoding="utf-8") as file:
-            try:
-                return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-            except (ValueError, TypeError, csv.Error) as error:
-                raise InputError(f"{path} is damaged ({error}): restore it, or leave the run out") from None
+        return read_history(self.folder)
 
     def evaluation_folder(self, split: str) -> Path:
         """Returns where its scores on a split are."""
@@ -104,6 +99,21 @@ class Run:
             return f"{command} {writes}"
         own = sorted(path.parent.name for path in self.folder.glob("evaluation/*/metrics.json"))
         return f"evaluate.py {writes} with the options that it is named by; the run has {', '.join(own) or 'none'}"
+
+
+def read_history(run: Path) -> list[dict[str, float]]:
+    """Returns the rows of a run's metrics.csv, one for each epoch; values that were not logged are left out.
+
+    Raises:
+        InputError: The file is damaged.
+        OSError: There is none that could be read.
+    """
+    path = run / "metrics.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        try:
+            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise InputError(f"{path} is damaged ({error}): restore it, or leave the run out") from None
 
 
 def is_run(folder: Path) -> bool:

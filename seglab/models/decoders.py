@@ -18,6 +18,15 @@ class DecoderStage(nn.Module):
     """One step up: upsampling to `width` channels, the skip's merge, then a block.
 
     `out_channels` is `width`, or the merge's width where there is no block.
+
+    Args:
+        in_channels: Channels of the deeper feature.
+        skip_channels: Channels of the encoder's feature, of all that come together.
+        width: Channels after the upsampling and after the block.
+        scale: What height and width are multiplied by.
+        block: Called with the merge's channels and `width`; none if None.
+        upsample: Called with `in_channels`, `width` and `scale`, see `seglab.models.sampling`.
+        skip: Called with `width` and `skip_channels`, see `seglab.models.skips`.
     """
 
     def __init__(

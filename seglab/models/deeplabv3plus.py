@@ -13,7 +13,7 @@ RATES_STRIDE = 16
 
 
 class SeparableBlock(nn.Sequential):
-    """A 3x3 convolution of each channel, then Conv1x1-[Norm]-ReLU: the paper's atrous separable convolution."""
+    """A 3x3 convolution of each channel, dilated by `rate`, then Conv1x1-[Norm]-ReLU: atrous, separable."""
 
     def __init__(
         self,
@@ -30,6 +30,12 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: convolutions of several reaches side by side, and the map's mean.
 
     As in DeepLabv3 (Chen et al. 2017, arXiv:1706.05587), with separable convolutions.
+
+    Args:
+        in_channels: Channels of the feature.
+        out_channels: Channels of each branch and of the output.
+        rates: Dilations of the 3x3 convolutions, in the feature's pixels.
+        norm_layer: Makes the norms; none if None.
     """
 
     def __init__(
@@ -55,13 +61,15 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3PlusDecoder(nn.Module):
-    """ASPP on the deepest feature, refined with the first feature of stride 4 (Chen et al. 2018, arXiv:1802.02611).
+    """ASPP on the deepest feature, refined with a shallow one (Chen et al. 2018, arXiv:1802.02611).
+
+    The shallow one is the first feature of stride 4 or more.
 
     Args:
         channels: Channels of the encoder's features, shallow to deep.
         strides: Strides of the encoder's features.
         aspp_width: Channels of the ASPP and of the output.
-        low_level_width: Channels that the feature of stride 4 is reduced to.
+        low_level_width: Channels that the shallow feature is reduced to.
         rates: Dilations of the ASPP at stride 16; at another stride they are scaled to reach as many pixels.
         width: Multiplier of both widths.
         norm_layer: Makes the norms; none if None.
@@ -92,6 +100,6 @@ class DeepLabV3PlusDecoder(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps the encoder's features to (b, out_channels, h, w) at the resolution of stride 4."""
+        """Maps the encoder's features to (b, out_channels, h, w) at the shallow one's resolution."""
         low_level = self.reduce(features[self.start])
         return self.refine(torch.cat([resize(self.aspp(features[-1]), low_level), low_level], dim=1))

@@ -9,10 +9,13 @@ from seglab.models.pyramid import TopDownPathway, pyramid_start, resize
 
 
 class FPNDecoder(nn.Module):
-    """A feature pyramid whose levels climb to stride 4 and are summed there (Kirillov et al. 2019, arXiv:1901.02446).
+    """A feature pyramid whose levels climb to its finest one and are summed there.
 
-    A level climbs by [Conv3x3-Norm-ReLU, bilinear enlargement], once for each level above it. The first of these takes
-    the place of the 3x3 convolution that the paper's pyramid ends each level with.
+    Kirillov et al. 2019, arXiv:1901.02446. The finest level is the first feature of stride 4 or more.
+
+    A level climbs by [Conv3x3-Norm-ReLU, bilinear enlargement], once for each level above it; the finest has one that
+    enlarges nothing. The first of these takes the place of the 3x3 convolution that the paper's pyramid ends each level
+    with.
 
     Args:
         channels: Channels of the encoder's features, shallow to deep.

@@ -38,7 +38,7 @@ class NoDownsample(nn.Identity):
 
 
 class BilinearUpsample(nn.Sequential):
-    """Conv3x3-[Norm]-ReLU, then bilinear enlargement."""
+    """Conv3x3-[Norm]-ReLU, then bilinear enlargement: (b, in_channels, h, w) to (b, out_channels, scale h, scale w)."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class TransposedUpsample(nn.Sequential):
         super().__init__(nn.ConvTranspose2d(in_channels, out_channels, scale, scale), nn.ReLU(inplace=True))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps N x in_channels x H x W to N x out_channels x scale H x scale W."""
+        """Maps (b, in_channels, h, w) to (b, out_channels, scale h, scale w)."""
         slow = features.dtype == torch.bfloat16 and features.device.type == "cpu"  # in oneDNN (benchmarks/layers.py)
         if self.training and slow and features.is_contiguous(memory_format=torch.channels_last):
             return self._matrix_product(features)
@@ -81,7 +81,10 @@ class TransposedUpsample(nn.Sequential):
 
 
 class PixelShuffleUpsample(nn.Sequential):
-    """Conv3x3-PixelShuffle-ReLU, the sub-pixel convolution of Shi et al. (2016, arXiv:1609.05158)."""
+    """Conv3x3-PixelShuffle-ReLU, the sub-pixel convolution of Shi et al. (2016, arXiv:1609.05158).
+
+    Maps (b, in_channels, h, w) to (b, out_channels, scale h, scale w).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, scale: int = 2) -> None:
         super().__init__(

@@ -1,6 +1,7 @@
 """Skip connections: what a decoder stage does with the encoder's feature of the same resolution.
 
-A skip is any callable `skip(channels, skip_channels) -> nn.Module` whose result has `out_channels`.
+A skip is any callable `skip(channels, skip_channels) -> nn.Module` whose result has `out_channels`: of the channels of
+the decoder's feature and of those of the encoder's, all that come together.
 """
 
 import torch
@@ -35,7 +36,10 @@ class Concatenate(nn.Module):
 
 
 class Add(nn.Module):
-    """Adds the encoder's feature, through a 1x1 projection where widths differ (LinkNet, 2017, arXiv:1707.03718)."""
+    """Adds the encoder's feature, through a 1x1 projection where widths differ.
+
+    LinkNet (Chaurasia and Culurciello 2017, arXiv:1707.03718).
+    """
 
     def __init__(self, channels: int, skip_channels: int) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seglab.errors import InputError
 from seglab.models.timm_weights import first_line, load_backbone, read_weights
+from seglab.numeric import is_whole
 
 HUB = "hub"
 
@@ -89,7 +90,7 @@ class TimmEncoder(nn.Module):
             return [], []
         stage_of = self.depths(coarse=True)
         total = max(stage_of.values()) + 1
-        if isinstance(count, bool) or not (isinstance(count, int) and 1 <= count <= total):
+        if not (is_whole(count) and 1 <= count <= total):
             raise InputError(f"model.encoder.frozen_stages={count}: give 1, the stem, to {total}, the whole backbone")
         parameters = [name for name, stage in stage_of.items() if stage < count]
         modules = []

@@ -10,7 +10,14 @@ from seglab.models.pyramid import PooledContext, TopDownPathway, pyramid_start, 
 
 
 class PyramidPooling(nn.Module):
-    """Fuses a feature with its means over grids of several sizes (PSPNet, Zhao et al. 2016, arXiv:1612.01105)."""
+    """Fuses a feature with its means over grids of several sizes (PSPNet, Zhao et al. 2016, arXiv:1612.01105).
+
+    Args:
+        in_channels: Channels of the feature.
+        out_channels: Channels of each context and of the output.
+        bins: Cells along a side of each grid.
+        norm_layer: Makes the norms; none if None.
+    """
 
     def __init__(
         self,
@@ -29,7 +36,9 @@ class PyramidPooling(nn.Module):
 
 
 class UPerNetDecoder(nn.Module):
-    """A feature pyramid on pooled context, its levels fused at stride 4 (Xiao et al. 2018, arXiv:1807.10221).
+    """A feature pyramid on pooled context, its levels fused at the finest (Xiao et al. 2018, arXiv:1807.10221).
+
+    The finest level is the first feature of stride 4 or more.
 
     Args:
         channels: Channels of the encoder's features, shallow to deep.

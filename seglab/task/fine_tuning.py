@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from seglab.numeric import is_number, is_whole
+
 _BACKBONE = "encoder.backbone."
 
 
@@ -33,11 +35,11 @@ class FineTuning:
     decay_norms: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.frozen_epochs, int) or self.frozen_epochs < 0:
+        if not (is_whole(self.frozen_epochs) and self.frozen_epochs >= 0):
             raise ValueError(f"frozen_epochs={self.frozen_epochs}: give a whole number of epochs, 0 or more")
-        if not 0 < self.lr_factor < math.inf:
+        if not (is_number(self.lr_factor) and 0 < self.lr_factor < math.inf):
             raise ValueError(f"lr_factor={self.lr_factor}: give a factor above 0, or freeze with frozen_epochs")
-        if not 0 < self.layer_decay <= 1:
+        if not (is_number(self.layer_decay) and 0 < self.layer_decay <= 1):
             raise ValueError(f"layer_decay={self.layer_decay}: give a factor above 0 and up to 1")
 
     def build_optimizer(self, optimizer: Callable[[Iterable[Any]], Optimizer], model: nn.Module) -> Optimizer:

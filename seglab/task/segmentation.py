@@ -33,7 +33,8 @@ class SegmentationTask(pl.LightningModule):
     size, so that no score depends on the batch size.
 
     Args:
-        model: Maps images uint8 (b, 3, h, w) to logits (b, num_classes, h, w).
+        model: Maps images uint8 (b, 3, h, w) to logits (b, num_classes, h, w). Where its `auxiliary_weights` are not
+            empty, it gives a list of such logits while it trains: its own, then one for each of these weights.
         loss: Maps logits and mask int64 (b, h, w) to a scalar.
         class_names: Names of the classes, in the order of the logits.
         ignore_index: Mask value that is never scored.
@@ -76,8 +77,8 @@ class SegmentationTask(pl.LightningModule):
     def _jaccard(self, num_classes: int) -> JaccardIndex:
         return JaccardIndex(num_classes, ignore_index=self.ignore_index, validate_args=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Returns logits (b, num_classes, h, w) of images uint8 (b, 3, h, w)."""
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Returns logits (b, num_classes, h, w) of images uint8 (b, 3, h, w), see `model` for those of training."""
         return self.model(image)
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_the_split_still_names_the_evaluation_of_all(call, runs):
     assert status == 0 and "evaluation" not in row["values"] and len(row["runs"]) == 3
 
 
-def test_evaluations_of_other_images_are_refused(call, runs, make_run, tmp_path):
+def test_evaluations_of_other_images_are_refused(call, make_run, tmp_path):
     run = make_run(tmp_path / "run", split="val", confusion=random_confusion(30))
     make_run(run, confusion=random_confusion(40))
     status, out, err = call("compare", run, run / "evaluation" / "val")

@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from seglab.cli.build import build_model
+from seglab.cli.conf_groups import CONF
 from seglab.cli.export import describe, export, parser
 from seglab.cli.exported import open_exported, trace, write_onnx
-from seglab.cli.mistakes import CONF
 from seglab.cli.network import load_model
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import load_config

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 
 from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer, class_weights
-from seglab.cli.mistakes import CONF
+from seglab.cli.conf_groups import CONF
 from seglab.cli.resolvers import register_resolvers
 
 RUNGS = sorted(path.stem for path in (CONF / "experiment").glob("phase*.yaml"))

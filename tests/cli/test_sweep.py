@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from seglab.cli.job import run_job
 from seglab.cli.run_folder import write_summary
 from seglab.cli.sweep_job import slot
-from seglab.cli.sweep_progress import SweepProgress
+from seglab.cli.sweep_progress import SweepProgress, position
 
 ROOT = Path(__file__).resolve().parents[2]
 POCKET = ["model=unet4", "model.width=0.02", "data.crop_size=32", "data.batch_size=4", "logger=csv"]
@@ -185,6 +185,15 @@ def test_a_sweep_counts_jobs_that_end_between_two_looks(tmp_path):
     progress = SweepProgress(runs)
     write_summary(runs[1], {"status": "failed"})
     assert [progress.has_ended(run) for run in runs] == [False, True, False]
+
+
+def test_a_bar_goes_on_through_epochs_that_are_not_validated(tmp_path):
+    assert position(tmp_path) == {}
+    write_summary(tmp_path, {"max_epochs": 30})
+    rows = ["epoch,train/loss,val/miou", "0,2.0,", "1,1.5,0.25", "2,1.25,"]
+    for count, shown in ((2, tmp_path.name), (4, f"{tmp_path.name}  val mIoU 0.2500")):
+        (tmp_path / "metrics.csv").write_text("\n".join(rows[:count]) + "\n")
+        assert position(tmp_path) == {"total": 30, "completed": count - 1, "description": shown}
 
 
 @pytest.mark.parametrize(("gpus", "expected"), [("", None), ("4,5", {"4", "5"})])

@@ -182,7 +182,7 @@ def test_a_signal_outside_the_training_ends_the_run_too(tmp_path, number):
     assert signal.getsignal(number) == before
 
 
-def test_a_closed_terminal_does_not_end_what_nohup_started(tmp_path, monkeypatch):
+def test_a_closed_terminal_does_not_end_what_nohup_started():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with ended_by_signals():
@@ -243,3 +243,4 @@ def test_help_is_quick_and_shows_groups_and_keys(command):
     assert done.returncode == 0
     for word in ("optimizer: adam, adamw, rmsprop, sgd", "model.width", "resume=RUN", "data.root=PATH", "-m"):
         assert word in done.stdout
+    assert " base" not in done.stdout  # which is refused as a choice

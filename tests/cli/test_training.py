@@ -6,7 +6,7 @@ from conftest import SMALL_SHAPES
 from hydra import compose, initialize_config_dir
 
 from seglab.cli.build import build_datamodule, build_task, build_trainer
-from seglab.cli.mistakes import CONF
+from seglab.cli.conf_groups import CONF
 from seglab.cli.resolvers import register_resolvers
 
 NETWORK = ["model=resunet6", "model.width=0.02", "model.encoder.widths=[8,8]", "model.decoder.widths=[8,8]"]

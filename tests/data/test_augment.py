@@ -50,7 +50,7 @@ def test_no_recipe_invents_a_label(name, conf, pair):
         assert 1 <= augment(*pair, seed=seed)[1].min() <= augment(*pair, seed=seed)[1].max() <= 9
 
 
-def test_image_and_mask_move_together(conf):
+def test_image_and_mask_move_together():
     mask = np.zeros((64, 64), np.uint8)
     mask[10:30, 20:50] = 1
     image = np.repeat(mask[..., None] * 200, 3, axis=2)

@@ -169,8 +169,19 @@ def test_loaders_leave_the_global_stream_alone():
 def test_only_a_last_batch_of_one_is_dropped(train, sizes):
     data = _data(train)
     batches = list(data.train_dataloader())
-    assert [len(batch["name"]) for batch in batches] == sizes and data.images_per_epoch == sum(sizes)
+    assert [len(batch["name"]) for batch in batches] == sizes and data.images_per_epoch() == sum(sizes)
     assert batches[0]["image"].shape[1:] == (3, 16, 16) and batches[0]["mask"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(("train", "images"), [(10, 10), (9, 10), (14, 12)])
+def test_processes_see_as_many_images_together_as_an_epoch_is_said_to_have(monkeypatch, train, images):
+    data = _data(train)
+    assert data.images_per_epoch(2) == images
+    seen = 0
+    for rank in range(2):
+        monkeypatch.setattr(data, "_rank", lambda rank=rank: (rank, 2))
+        seen += sum(len(batch["name"]) for batch in data.train_dataloader())
+    assert seen == images
 
 
 def test_evaluation_gives_lists_of_whole_images():

@@ -212,7 +212,7 @@ for processes in (1, 2):
 """
 
 
-def test_two_processes_score_as_one_does(make_task, make_data, make_trainer, tmp_path):
+def test_two_processes_score_as_one_does(make_task, make_data, tmp_path):
     """An odd number of images, so that one process has fewer: none is left out, none counted twice."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from seglab.errors import InputError
+from seglab.lab.bootstrap import mean_ratio, parts
 from seglab.lab.runs import Run
 
 LABEL_SIDE = 160  # pixels of the longer side of labels and predictions
@@ -163,19 +164,15 @@ def jpeg(image: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def image_errors(confusion: np.ndarray) -> tuple[list[float | None], list[float | None]]:
+def image_errors(confusion: np.ndarray, class_names: Sequence[str]) -> tuple[list[float | None], list[float | None]]:
     """Returns each image's share of wrong pixels and its mIoU; none where no pixel is scored.
 
     Args:
         confusion: a matrix for each image, int64 (N, K, K), rows the labels.
+        class_names: names of the K classes.
     """
-    hits = np.diagonal(confusion, axis1=1, axis2=2)  # (n, k)
-    union = confusion.sum(1) + confusion.sum(2) - hits
-    total = confusion.sum((1, 2))
-    with np.errstate(invalid="ignore"):
-        wrong = 1 - hits.sum(1) / total
-        miou = (hits / np.maximum(union, 1)).sum(1) / (union > 0).sum(1)
-    return [_plain(value) for value in wrong], [_plain(value) for value in miou]
+    accuracy, miou = (mean_ratio(parts(confusion, metric, class_names)) for metric in ("pixel_accuracy", "miou"))
+    return [_plain(value) for value in 1 - accuracy], [_plain(value) for value in miou]
 
 
 def _plain(value: float) -> float | None:

@@ -17,7 +17,7 @@ from seglab.errors import InputError
 from seglab.lab.comparison import Comparison
 from seglab.lab.report.gallery import Gallery, ReadPair, Track, build_gallery
 from seglab.lab.report.series import metric_name, page_data
-from seglab.lab.report.tables import class_iou, duration, percent, points, run_cards, scale
+from seglab.lab.report.tables import class_iou, percent, points, run_cards, scale
 from seglab.lab.result_config import plain
 from seglab.lab.runs import Run
 from seglab.lab.tables import shown_p_value
@@ -102,7 +102,7 @@ def render(
     environment = Environment(
         loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "points": points, "plain": plain, "duration": duration}
+    environment.filters |= {"percent": percent, "points": points, "plain": plain}
     environment.filters["p_value"] = shown_p_value
     environment.globals |= {"swatch": swatch}
     script, plotly = Markup(f'"use strict";\n(() => {{\n{web_files(SCRIPTS)}\n}})();\n'), Markup(get_plotlyjs())

@@ -10,6 +10,7 @@ import numpy as np
 from seglab.lab.bootstrap import BOUNDARY
 from seglab.lab.comparison import Comparison, Row, RunScore
 from seglab.lab.evaluation import Evaluation
+from seglab.lab.groups import unique_labels
 from seglab.lab.report.gallery import Gallery, image_errors
 from seglab.lab.runs import Run
 
@@ -52,9 +53,7 @@ def run_labels(rows: Sequence[Row]) -> list[str]:
         for row in rows
         for score in row.runs
     ]
-    runs = [score.run for row in rows for score in row.runs]
-    twice = {label for label in labels if labels.count(label) > 1}
-    return [f"{label} ({run.name})" if label in twice else label for label, run in zip(labels, runs, strict=True)]
+    return unique_labels(labels, [score.run for row in rows for score in row.runs])
 
 
 def page_data(comparison: Comparison, shown: Sequence[int], gallery: Gallery) -> dict[str, Any]:
@@ -101,7 +100,7 @@ def run_data(
     score: RunScore, group: int, label: str, evaluation: Evaluation, has_predictions: bool, shown: Sequence[int]
 ) -> dict[str, Any]:
     """Returns one run's part of the page's data."""
-    wrong, miou = image_errors(evaluation.confusion[list(shown)])
+    wrong, miou = image_errors(evaluation.confusion[list(shown)], evaluation.class_names)
     return {
         "label": label,
         "group": group,

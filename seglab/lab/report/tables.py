@@ -18,7 +18,7 @@ FACTS = {
     "images_per_second": "images/s",
     "seconds": "time",
     "parameters": "parameters",
-    "gflops": "GFLOPs",
+    "gflops": "GFLOPs of one crop",
     "peak_memory_mib": "peak memory, MiB",
     "device": "device",
     "precision": "precision",

@@ -40,7 +40,7 @@ def test_shrinking_takes_pixels_as_they_are(size):
 
 def test_image_errors_are_those_of_each_image_alone():
     confusion = np.array([[[8, 2], [0, 10]], [[5, 5], [0, 0]], [[0, 0], [0, 0]]])
-    wrong, miou = image_errors(confusion)
+    wrong, miou = image_errors(confusion, ["a", "b"])
     assert wrong == [pytest.approx(0.1), pytest.approx(0.5), None]
     assert miou == [pytest.approx((8 / 10 + 10 / 12) / 2, abs=1e-4), pytest.approx(0.25), None]
 
@@ -89,7 +89,7 @@ def test_figures_that_are_no_numbers_are_left_out(make_run, tmp_path):
     path.write_text(json.dumps(metrics))
     comparison = compare(group_runs([read_run(run)]), resamples=100)
     assert class_iou(comparison.rows, "test")[0][list(metrics["iou"]).index("star")] is None
-    assert not {"time", "GFLOPs"} & run_cards(comparison)[0].facts.keys()
+    assert not {"time", "GFLOPs of one crop"} & run_cards(comparison)[0].facts.keys()
     cost = page_data(comparison, [0], Gallery(sizes=[(1, 1)], predictions=[""]))["runs"][0]["cost"]
     assert cost["seconds"] is cost["gflops"] is None and cost["parameters"] == 12417
 

@@ -22,7 +22,6 @@ function cssColor(name) {
   return getComputedStyle(probe).color;
 }
 
-const groupOf = (run) => data.groups[data.runs[run].group];
 const chosenRuns = () => [...data.runs.keys()].filter((run) => chosen.has(run)); // the best first
 const chosenGroups = () => [...new Set(chosenRuns().map((run) => data.runs[run].group))];
 const swatch = (group) => $(`#chooser [data-group="${group}"] .swatch`).cloneNode(true);
