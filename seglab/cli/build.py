@@ -179,11 +179,25 @@ def weights_by_name(weights: dict[Any, float], class_names: list[str]) -> list[f
 
 
 def build_loss(cfg: DictConfig, weights: list[float] | None) -> "nn.Module":
-    """Builds the loss with one weight for each class, or with none."""
+    """Builds the loss with one weight for each class, or with none.
+
+    Raises:
+        InputError: A term of the loss has weights of its own, of another number than the classes.
+    """
+    from seglab.task.losses.class_weighted import ClassWeighted
+
     loss = cfg.loss.copy()
     if weights is not None:
         loss.class_weights = weights  # which instantiate could not merge into weights by class name
-    return instantiate(loss, _convert_="all")
+    built = instantiate(loss, _convert_="all")
+    for name, term in built.named_modules():
+        own = term.class_weights if isinstance(term, ClassWeighted) else None
+        if own is not None and len(own) != cfg.data.num_classes:
+            raise InputError(
+                f"loss.{name}.class_weights has {len(own)} weights for {cfg.data.num_classes} classes: give one for "
+                f"each of {', '.join(cfg.data.class_names)}"
+            )
+    return built
 
 
 def build_task(

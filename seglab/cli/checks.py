@@ -207,7 +207,7 @@ def check_clipping(cfg: DictConfig) -> None:
 
 
 def check_encoder(cfg: DictConfig) -> None:
-    """Refuses a backbone that timm does not know, weights that are not there, and fine-tuning of no backbone.
+    """Refuses a backbone that timm does not know, weights that are not there, and to freeze or tune what has none.
 
     Raises:
         InputError: The first of these.
@@ -225,6 +225,13 @@ def check_encoder(cfg: DictConfig) -> None:
         if cfg.resume is None and encoder.weights not in (None, HUB) and not Path(encoder.weights).is_file():
             raise InputError(
                 f"model.encoder.weights={encoder.weights} does not exist: give null, {HUB} or the path of a file"
+            )
+        keys = ("encoder.frozen_stages", "encoder.freeze_norm", "fine_tuning.frozen_epochs")
+        frozen = [key for key in keys if OmegaConf.select(cfg.model, key)]
+        if cfg.resume is None and encoder.weights is None and frozen:
+            raise InputError(
+                f"model.{frozen[0]}={OmegaConf.select(cfg.model, frozen[0])} would freeze random weights: give "
+                f"model.encoder.weights={HUB} or a file, or leave it out"
             )
 
 

@@ -11,14 +11,14 @@ from seglab.cli.checks import check_shares
 from seglab.cli.command_line import quoted
 from seglab.cli.conf_groups import CONF
 from seglab.cli.evaluation_folder import inference_settings, name_of_folder, settings_name, several
-from seglab.cli.leakage import refuse_training_images
+from seglab.cli.leakage import is_own_data, refuse_changed_data, refuse_training_images, warn_of_training_images
 from seglab.cli.memory import keep_freed_memory
 from seglab.cli.mistakes import refuse_words, told_in_a_line
 from seglab.cli.network_options import OVERLAP, check_scales
 from seglab.cli.resolvers import register_resolvers
 from seglab.cli.run_folder import checkpoint_path, forbid_download, load_config, make_folder, read_summary
 from seglab.cli.score_table import print_scores
-from seglab.cli.temperature import FIT, refuse_other_data, resolve_temperature, temperature_path, write_temperature
+from seglab.cli.temperature import FIT, resolve_temperature, temperature_path, write_temperature
 from seglab.errors import InputError
 from seglab.numeric import is_number, is_whole
 
@@ -56,8 +56,8 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         What metrics.json holds, and the folder that was written.
 
     Raises:
-        InputError: No run folder, checkpoint, split or dataset of the same classes, an option out of range, or one of
-            several runs was trained on images of the split.
+        InputError: No run folder, checkpoint, split or dataset of the same classes, an option out of range, the run's
+            dataset has changed, or one of several runs was trained on images of the split.
     """
     check_options(cfg)
     runs = [Path(run) for run in several(cfg.run)]
@@ -78,15 +78,19 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], Path]:
         task.temperature = resolve_temperature(cfg.temperature, runs, cfg, protocol)
     datamodule = build_datamodule(run_cfg)
     datamodule.setup(cfg.split)
-    if len(runs) > 1 and cfg.data.root is None:
+    is_own = is_own_data(datamodule.source, runs[0])
+    if cfg.data.root is None:
+        refuse_changed_data(is_own, runs[0], run_cfg.data)
         refuse_training_images(runs, datamodule.source, cfg.split)
-    if fits and cfg.data.root:
-        refuse_other_data(datamodule.source, runs[0])
+    elif fits and not is_own:
+        raise InputError(f"temperature={FIT}: data.root is another dataset than the run's; leave it out")
+    elif not is_own:
+        warn_of_training_images(runs, datamodule.source, cfg.split)
     check_shares(cfg, test=datamodule.eval_dataloader(cfg.split))
     trainer = build_evaluator(cfg, run_cfg)
     if trainer.precision != read_summary(runs[0]).get("precision", trainer.precision):
         settings["precision"] = trainer.precision
-    if cfg.data.root:
+    if cfg.data.root and not is_own:
         settings["data"] = name_of_folder(Path(cfg.data.root), cfg.data.splits)
     folder = runs[0] / "evaluation" / evaluation_name(cfg, protocol, settings)
     settings |= {"temperature": task.temperature} if task.temperature != 1 else {}

@@ -46,6 +46,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = CommandParser("rerun", DESCRIPTION, EXAMPLE)
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument("--data-root", type=Path, metavar="PATH", help="the dataset's folder, where it has moved")
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where the repetition goes (RUN-rerun-1)")
     return parser.parse_args(words)
 
@@ -65,11 +66,12 @@ def rerun(arguments: argparse.Namespace) -> int:
     folder = arguments.output or next(
         path for n in count(1) if not (path := first.folder.with_name(f"{first.name}-rerun-{n}")).exists()
     )
-    words = [*first.overrides, f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
+    moved = [f"data.root={quoted(str(arguments.data_root))}"] if arguments.data_root else []
+    words = [*first.overrides, *moved, f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
     threads = {"OMP_NUM_THREADS": str(first.summary["threads"])} if first.summary.get("device") == "cpu" else {}
     command = [sys.executable, str(CONF.parent / "train.py"), *words]
     if status := subprocess.run(command, env=os.environ | threads).returncode:
-        raise InputError(f"the repetition ended with status {status}: see {folder}/train.log")
+        raise InputError(f"the repetition ended with status {status}, as said above: see {folder}/train.log")
     same, said = verdict(first, read_run(folder))
     print(f"{shown(folder)}: {said}")
     return 0 if same else 1

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from seglab.cli.evaluation_folder import inference_settings, settings_name
-from seglab.cli.run_folder import read_summary
 from seglab.errors import InputError
 
 if TYPE_CHECKING:
-    from seglab.data.source import Source
+    pass
 
 FITTED = "fitted"
 FIT = "fit"
@@ -52,16 +51,6 @@ def resolve_temperature(
         raise InputError(f"temperature={FITTED}: {path} is missing: {command} writes it") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged: fit the temperature again") from None
-
-
-def refuse_other_data(source: "Source", run: Path) -> None:
-    """Refuses to fit the temperature of a run on another dataset than its own, wherever that lies now.
-
-    Raises:
-        InputError: It is another.
-    """
-    if source.content_digest() != read_summary(run).get("data_fingerprint"):
-        raise InputError(f"temperature={FIT}: data.root is another dataset than the run's; leave it out")
 
 
 def write_temperature(fit: Any, path: Path, result: dict[str, Any]) -> None:

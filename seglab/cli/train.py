@@ -189,7 +189,19 @@ def checked_data(cfg: DictConfig, run: Path) -> "SegmentationDataModule":
         fingerprint = datamodule.source.content_digest()
         write_summary(run, {"data_fingerprint": fingerprint, "max_epochs": cfg.trainer.max_epochs})
         warn_of_splits(datamodule)
+        warn_of_patience(cfg)
     return datamodule
+
+
+def warn_of_patience(cfg: DictConfig) -> None:
+    """Says where early stopping waits for more validations than the run has."""
+    epochs, every = cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
+    stopping = cfg.callbacks.get("early_stopping")
+    if stopping and stopping.patience >= epochs // every:
+        log.warning(
+            "callbacks.early_stopping.patience=%d stops nothing: in %d epochs there are %d validations",
+            stopping.patience, epochs, epochs // every,
+        )  # fmt: skip
 
 
 def warn_of_splits(datamodule: "SegmentationDataModule") -> None:

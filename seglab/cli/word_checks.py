@@ -94,6 +94,8 @@ def check_without(cfg: DictConfig, overrides: Sequence[str]) -> None:
     whole = compose("train", [word for word in overrides if not word.startswith("without=")])
     whole.run_dir = cfg.run_dir
     before = resolved(whole)
-    absent = not keys <= flat(before).keys() or config_of_result(before) == config_of_result(resolved(cfg))
+    known = [f"{key}." for key in flat(before)]
+    absent = not all(any(key.startswith(f"{taken}.") for key in known) for taken in keys)
+    absent = absent or config_of_result(before) == config_of_result(resolved(cfg))
     if path.stem != "nothing" and absent:
         raise InputError(f"without={path.stem} takes nothing out of this config, which has no such part: leave it out")

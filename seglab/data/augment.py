@@ -11,13 +11,16 @@ import numpy as np
 
 from seglab.errors import InputError
 
+_KEPT = 251  # a value that no one fills masks with
+
 
 class Augmentation:
     """A chain of albumentations transforms that never invents a label and draws each sample from its own seed.
 
     By themselves, albumentations' transforms fill the corners that a rotation uncovers with label 0, and a chain hands
     one seed to all of them, which makes them fire together. Here such corners get `ignore_index` (reflected ones keep
-    the reflected labels), and the transforms draw one after the other from one stream.
+    the reflected labels), and the transforms draw one after the other from one stream. What is filled shows in a second
+    mask, of one value, that goes through the chain too: not every transform lets the label be chosen.
     """
 
     def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose], ignore_index: int) -> None:
@@ -27,10 +30,11 @@ class Augmentation:
             transforms: in the order in which they apply; none leaves samples as they are.
             ignore_index: label of pixels that a transform fills with a constant.
         """
-        for transform in transforms:
-            _fill(transform, ignore_index)
-        # A cut-out whose fill_mask is None, its default, keeps the labels, so it is left so.
-        self.compose = A.Compose(list(transforms), mask_interpolation=cv2.INTER_NEAREST) if transforms else None
+        self.ignore_index = ignore_index
+        self.compose = None
+        if transforms:
+            targets = {"kept": "mask"}
+            self.compose = A.Compose(list(transforms), mask_interpolation=cv2.INTER_NEAREST, additional_targets=targets)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Change one sample; the same seed makes the same change.
@@ -49,7 +53,7 @@ class Augmentation:
         if self.compose is None:
             return image, mask
         self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        out = self.compose(image=image, mask=mask)
+        out = self.compose(image=image, mask=mask, kept=np.full_like(mask, _KEPT))
         for key, before in (("image", image), ("mask", mask)):
             after = out[key]
             if after.shape != before.shape or after.dtype != before.dtype:
@@ -58,7 +62,7 @@ class Augmentation:
                     f"{after.shape}; leave out the transform that crops, resizes or normalises (data.crop_size and "
                     "data.resize set the size, the model normalises)"
                 )
-        return out["image"], out["mask"]
+        return out["image"], np.where(out["kept"] == _KEPT, out["mask"], np.uint8(self.ignore_index))
 
 
 @contextmanager
@@ -76,10 +80,3 @@ def refuse_unknown_arguments() -> Iterator[None]:
         raise InputError("\n".join(f"augment.transforms: {fault}" for fault in sorted(faults)))
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _fill(transform: A.BasicTransform | A.BaseCompose, ignore_index: int) -> None:
-    if getattr(transform, "fill_mask", None) is not None:
-        transform.fill_mask = ignore_index
-    for child in getattr(transform, "transforms", ()):
-        _fill(child, ignore_index)

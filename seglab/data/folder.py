@@ -173,7 +173,7 @@ def _position(seed: int, name: str) -> float:
 def _list_files(folder: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
     """Suffix of each image file by its name, of each file of another kind, and the names that stand twice."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; data.root must hold images/ and masks/")
+        raise InputError(f"{folder}: no such folder; data.root=PATH names the folder that holds images/ and masks/")
     found: dict[str, str] = {}
     others: dict[str, str] = {}
     faults: list[str] = []

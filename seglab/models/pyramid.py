@@ -38,11 +38,11 @@ def resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 class GridMeans(nn.AdaptiveAvgPool2d):
-    """Means over a grid of bins x bins cells, which can be exported for any size."""
+    """Means over a grid of bins x bins cells, which can be exported for any size and repeat to the bit on a GPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (b, c, h, w) to (b, c, bins, bins)."""
-        if not torch.compiler.is_exporting():
+        if not (torch.compiler.is_exporting() or torch.are_deterministic_algorithms_enabled()):
             return super().forward(x)
         rows, columns = (cell_weights(length, self.output_size).to(x) for length in x.shape[-2:])
         return rows @ (x @ columns.T)

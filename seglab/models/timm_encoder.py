@@ -43,7 +43,8 @@ class TimmEncoder(nn.Module):
 
     Raises:
         InputError: The name is unknown, the model does not map images of any size to features of the declared sizes,
-            the weights cannot be fetched, cannot be read, or are of another model, or there are not so many stages.
+            the weights cannot be fetched, cannot be read, or are of another model, or there are not so many stages
+            or no BatchNorm to freeze.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class TimmEncoder(nn.Module):
         quick_depthwise(backbone)
         self.mean = mean or (expected["mean"] if weights else None)
         self.std = std or (expected["std"] if weights else None)
+        if freeze_norm and not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
+            raise InputError(f"model.encoder.freeze_norm=true: {name} has no BatchNorm to freeze; leave it out")
         self.backbone = freeze_batch_norm_2d(backbone) if freeze_norm else backbone
         self.pyramid: nn.Module = nn.Identity()
         if is_plain:

@@ -17,7 +17,7 @@ class EarlyStopping(callbacks.EarlyStopping):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the count of epochs without improvement; the patience is the config's."""
+        """Takes up the count of validations without improvement; the patience is the config's."""
         patience = self.patience
         super().load_state_dict(state_dict)
         self.patience = patience

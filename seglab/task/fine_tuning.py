@@ -23,7 +23,8 @@ class FineTuning:
         layer_decay: Multiplies the learning rate of each layer once for every layer up to the decoder, so that the
             stem's is the smallest (ELECTRA, Clark et al. 2020, arXiv:2003.10555; BEiT, Bao et al. 2021,
             arXiv:2106.08254).
-        decay_norms: Whether weight decay falls on norms and biases too, all over the network.
+        decay_norms: Whether weight decay falls on norms and biases too, all over the network, and on what timm keeps it
+            from in a backbone: position embeddings, class tokens and the like.
 
     Raises:
         ValueError: If `frozen_epochs` is no number of epochs, or a factor is not above 0 or `layer_decay` above 1.
@@ -59,13 +60,15 @@ class FineTuning:
     def _groups(self, model: nn.Module) -> list[dict[str, Any]]:
         depths = {} if self.layer_decay == 1 else model.encoder.depths()
         last = max(depths.values(), default=0)
+        named = () if self.decay_norms else getattr(model.encoder.backbone, "no_weight_decay", tuple)()
+        undecayed = {f"{_BACKBONE}{name}" for name in named}
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): []}
         for name, parameter in model.named_parameters():
             factor = 1.0
             if name.startswith(_BACKBONE):
                 above = last + 1 - depths.get(name.removeprefix(_BACKBONE), last)
                 factor = self.lr_factor * self.layer_decay**above
-            decays = self.decay_norms or parameter.ndim > 1
+            decays = self.decay_norms or (parameter.ndim > 1 and name not in undecayed)
             groups.setdefault((factor, decays), []).append(parameter)
         return [
             {"params": parameters, "lr_factor": factor} | ({} if decays else {"weight_decay": 0.0})

@@ -1,6 +1,7 @@
 """Averages of a network's weights along its training, which are scored and kept in place of the last ones."""
 
 import itertools
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from seglab.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class WeightAveraging(pl.Callback):
@@ -134,7 +137,7 @@ class ExponentialMovingAverage(WeightAveraging):
 
 
 class StochasticWeightAveraging(WeightAveraging):
-    """Averages the weights at the end of each epoch, all alike, from a share of the run on.
+    """Averages the weights at the end of each epoch, all alike, from a share of the run on, and of the last at least.
 
     SWA (Izmailov et al. 2018, arXiv:1803.05407). The running statistics of every BatchNorm are those of the averaged
     weights, measured anew in each epoch by a pass over training samples, drawn as those of the next epoch are.
@@ -168,8 +171,13 @@ class StochasticWeightAveraging(WeightAveraging):
 
     def is_due(self, trainer: pl.Trainer, is_last_step: bool) -> bool:
         """Returns whether this is an epoch's last step, late enough; an average that was begun goes on."""
-        late = self._average is not None or trainer.current_epoch >= self.start * trainer.max_epochs
-        return is_last_step and late
+        first = min(self.start * trainer.max_epochs, trainer.max_epochs - 1)
+        return is_last_step and (self._average is not None or trainer.current_epoch >= first)
+
+    def on_fit_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Says so where the run ended, stopped early, before it had an average."""
+        if self._average is None and trainer.is_global_zero:
+            log.warning("averaging=swa: the run ended before %g of its epochs, so no weights were averaged", self.start)
 
     @torch.no_grad()
     def refresh(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:

@@ -83,14 +83,33 @@ def test_evaluating_again_gives_the_figure_of_the_end_of_training(call, run):
 
 def test_another_dataset_and_checkpoint_go_to_folders_of_their_own(call, run, voc_subset, tmp_path):
     before = (run / "evaluation" / "test" / "metrics.json").read_text()
-    other = tmp_path / "other"
-    shutil.copytree(voc_subset, other)
+    other = shutil.copytree(voc_subset, tmp_path / "other")
+    status, out, err = call("evaluate", f"run={run}", f"data.root={other}", "split=val", "checkpoint=last")
+    assert status == 0 and out.splitlines()[-1] == str(run / "evaluation" / "val-last"), err  # it has only moved
+    photo = other / "JPEGImages" / f"{(other / 'ImageSets' / 'Segmentation' / 'train.txt').read_text().split()[0]}.jpg"
+    Image.open(photo).rotate(180).save(photo)
     status, _, err = call("evaluate", f"run={run}", f"data.root={other}", "split=val", "checkpoint=last")
-    assert status == 0, err
+    assert status == 0 and "warning" not in err, err
     (folder,) = (run / "evaluation").glob("val-last-other-*")
     result = json.loads((folder / "metrics.json").read_text())
     assert (result["split"], result["num_images"]) == ("val", 5)
     assert (run / "evaluation" / "test" / "metrics.json").read_text() == before
+
+
+def test_a_dataset_that_has_changed_is_another_one(call, run, voc_subset, tmp_path):
+    before = (run / "evaluation" / "test" / "metrics.json").read_text()
+    moved = shutil.copytree(run, tmp_path / "run")
+    other = shutil.copytree(voc_subset, tmp_path / "other")
+    config = moved / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace(str(voc_subset), str(other)))
+    lists = other / "ImageSets" / "Segmentation"
+    (lists / "test.txt").write_text((lists / "test.txt").read_text() + (lists / "train.txt").read_text())
+    status, _, err = call("evaluate", f"run={moved}", "overlays=false")
+    assert status == 2 and f"data.root={other} has changed since {moved} was trained on it" in err
+    assert (moved / "evaluation" / "test" / "metrics.json").read_text() == before
+    status, _, err = call("evaluate", f"run={moved}", f"data.root={other}", "overlays=false")
+    assert status == 0 and "was trained on images that are scored here" in err
+    assert (moved / "evaluation" / "test" / "metrics.json").read_text() == before
 
 
 def test_a_test_split_that_is_the_val_split_is_said(call, voc_subset, tmp_path):
@@ -108,6 +127,7 @@ def test_another_dataset_is_split_as_it_is_told_and_fits_no_temperature(call, ru
     other = shutil.copytree(voc_subset, tmp_path / "other")
     status, _, err = call("evaluate", f"run={run}", f"data.root={other}", "overlays=false", "data.splits={test: train}")
     assert status == 0, err
+    assert f"warning: {run} was trained on images that are scored here" in err
     (folder,) = (run / "evaluation").glob("test-other-*")
     listed = (other / "ImageSets" / "Segmentation" / "train.txt").read_text().split()
     assert sorted(path.stem for path in (folder / "predictions").iterdir()) == sorted(listed)

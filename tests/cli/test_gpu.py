@@ -79,6 +79,16 @@ def test_a_gpu_trains_in_bf16_and_goes_on_with_what_the_cpu_began(call, tmp_path
     assert summary["precision"] == "bf16-mixed" and summary["memory_format"] == "channels_last"
 
 
+def test_a_gpu_trains_the_same_twice_with_deterministic_algorithms(command, tmp_path):
+    words = [*NETWORKS["resnet18"], *SHORT, "model/decoder=upernet", "trainer.deterministic=true"]
+    losses = []
+    for run in (tmp_path / "first", tmp_path / "second"):
+        done = command("train.py", *words, f"hydra.run.dir={run}")
+        assert done.returncode == 0, done.stderr
+        losses.append([(row["train/loss"], row["val/loss"]) for row in history(run)])
+    assert losses[0] == losses[1]
+
+
 def test_half_precision_on_a_gpu_stays_finite(call, tmp_path):
     run = tmp_path / "run"
     words = [*NETWORKS["resnet18"], *SHORT, "trainer.precision=16-mixed", f"hydra.run.dir={run}"]

@@ -92,6 +92,9 @@ def test_without_weights_mean_and_std_are_those_of_the_training_data(call, tmp_p
         (["model.encoder.name=resnet19"], "model.encoder.name=resnet19 is no model of timm: did you mean resnet18"),
         (["model=unet_timm"], "model.encoder.name is not given: add model.encoder.name=VALUE"),
         (["model.encoder.weights=no.pth"], "model.encoder.weights=no.pth does not exist: give null, hub or the path"),
+        (["model.encoder.frozen_stages=2"], "model.encoder.frozen_stages=2 would freeze random weights: give model."),
+        (["model.encoder.freeze_norm=true"], "model.encoder.freeze_norm=True would freeze random weights"),
+        (["model.fine_tuning.frozen_epochs=5"], "model.fine_tuning.frozen_epochs=5 would freeze random weights"),
     ],
 )
 def test_a_mistake_is_refused_before_there_is_a_run(call, tmp_path, words, said):

@@ -40,6 +40,20 @@ def test_the_words_of_a_run_hold_in_any_folder_and_after_a_resumption(call, copi
     assert words_of_run(cfg, words) == ["data=folder", f"data.root={folder}", "+new.key=2"]
 
 
+def test_a_run_is_repeated_on_data_that_has_moved(call, folder, tmp_path):
+    run = tmp_path / "run"
+    words = ["data=folder", f"data.root={folder}", "data.classes=[a,b,c]", "data.crop_size=32", "logger=csv"]
+    words += ["data.splits={train: 0.5, val: 0.25, test: 0.25}", "trainer.accelerator=cpu"]
+    words += ["model=unet4", "model.width=0.02", "trainer.max_epochs=1", "callbacks.strips=null"]
+    status, _, err = call("train", *words, f"hydra.run.dir={run}")
+    assert status == 0, err
+    moved = folder.rename(tmp_path / "moved photos")
+    status, _, err = call("rerun", run)
+    assert status == 2 and "the repetition ended with status 2" in err
+    status, said, err = call("rerun", run, "--data-root", moved)
+    assert status == 0 and "the same to the bit" in said, said + err
+
+
 def change(run, **values):
     path = run / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
@@ -77,7 +78,9 @@ def test_two_processes_train_one_run_and_the_same_seed_repeats_it(command, tmp_p
 
 def test_two_processes_in_one_task_of_slurm_train_a_network_with_parameters_that_get_no_gradient(command, tmp_path):
     words = ["model=unet_timm", "model.encoder.name=test_vit", "model/decoder=deeplabv3plus", "data.crop_size=32"]
-    words += ["model.fine_tuning.frozen_epochs=1", "trainer.max_epochs=2", "trainer.devices=2", "data.batch_size=2"]
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "weights.pth")
+    words += [f"model.encoder.weights={tmp_path}/weights.pth", "model.fine_tuning.frozen_epochs=1"]
+    words += ["trainer.max_epochs=2", "trainer.devices=2", "data.batch_size=2"]
     words += ["logger=csv", "callbacks.strips=null", f"hydra.run.dir={tmp_path}/run"]
     done = command("train.py", *words, *SCENES, **ONE_SLURM_TASK)
     assert done.returncode == 0, done.stderr

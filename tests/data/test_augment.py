@@ -50,6 +50,30 @@ def test_no_recipe_invents_a_label(name, conf, pair):
         assert 1 <= augment(*pair, seed=seed)[1].min() <= augment(*pair, seed=seed)[1].max() <= 9
 
 
+@pytest.mark.parametrize(
+    "transform",
+    [
+        A.Rotate(limit=40, border_mode=0, p=1),
+        A.CoarseDropout(fill_mask=5, p=1),
+        A.PixelDropout(0.1, mask_drop_value=0, p=1),
+        A.GridElasticDeform(num_grid_xy=(4, 4), magnitude=20, p=1),
+        A.OneOf([A.Sequential([A.PixelDropout(0.1, mask_drop_value=2, p=1)])], p=1),
+    ],
+    ids=["rotate", "cut-out", "pixels", "grid", "nested"],
+)
+def test_what_a_transform_fills_is_ignored_whatever_it_fills_it_with(transform):
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 3, np.uint8)
+    mask[:, 32:] = 7
+    found = [Augmentation([transform], 9)(image, mask, seed)[1] for seed in range(8)]
+    assert {int(label) for labels in found for label in np.unique(labels)} == {3, 7, 9}
+
+
+def test_a_cut_out_that_leaves_the_mask_alone_leaves_it_so():
+    image, mask = np.full((64, 64, 3), 200, np.uint8), np.full((64, 64), 3, np.uint8)
+    cut, labels = Augmentation([A.CoarseDropout(p=1)], 9)(image, mask, 0)
+    assert (cut == 0).any() and (labels == 3).all()
+
+
 def test_image_and_mask_move_together():
     mask = np.zeros((64, 64), np.uint8)
     mask[10:30, 20:50] = 1

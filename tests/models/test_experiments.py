@@ -1,5 +1,6 @@
 """The ladder and the sweeps, composed with the whole configuration and compared with the report's table."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from seglab.cli.resolvers import register_resolvers
+from seglab.cli.word_checks import check_without
+from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -144,6 +147,17 @@ def test_what_is_without_a_part_differs_in_that_part_alone(recipe, part):
     assert all(key.startswith(PARTS[part]) for key in changed)
     assert bool(changed) == (part not in LACKS[recipe])
     assert all(without.get(key) is None for key in changed if part in ("scale", "mix", "balance", "averaging"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_the_recipe_does_not_have_is_refused_and_no_other(recipe, part):
+    words = [f"experiment={recipe}", f"without={part}", "data=voc9", "data.root=VOC", "run_dir=run"]
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        expected = pytest.raises(InputError, match=f"without={part} takes nothing out")
+        with expected if part in LACKS[recipe] else nullcontext():
+            check_without(compose("train", words), words)
 
 
 def plain(*overrides):

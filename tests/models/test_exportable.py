@@ -10,7 +10,7 @@ from seglab.data.reader import resize_image
 from seglab.models import ConvDecoder, ConvEncoder, Segmenter
 from seglab.models.exportable import OUTPUTS, Exportable, pad_to_stride
 from seglab.models.opencv_resize import enlarge, resize_shorter_side, shrink
-from seglab.models.pyramid import cell_weights
+from seglab.models.pyramid import GridMeans, cell_weights
 
 
 def photos(*shape):
@@ -78,3 +78,12 @@ def test_the_means_over_a_grid_are_those_of_adaptive_pooling():
         for bins in (1, 2, 3, 6):
             rows, columns = cell_weights(length, bins), cell_weights(2 * length, bins)
             torch.testing.assert_close(rows @ (x @ columns.T), F.adaptive_avg_pool2d(x, bins))
+
+
+def test_where_results_must_repeat_no_adaptive_pooling_is_used(monkeypatch):
+    """Its backward pass on a GPU adds in any order, which deterministic algorithms refuse."""
+    x, means = torch.rand(1, 3, 7, 9), GridMeans(3)
+    expected = means(x)
+    monkeypatch.setattr(F, "adaptive_avg_pool2d", None)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    torch.testing.assert_close(means(x), expected)

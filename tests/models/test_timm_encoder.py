@@ -122,6 +122,11 @@ def test_a_frozen_batch_norm_is_the_same_in_training():
     assert any(p.ndim == 1 for p in TimmEncoder("mobilenetv2_100").parameters())
 
 
+def test_norms_that_are_no_batch_norm_cannot_be_frozen():
+    with pytest.raises(InputError, match="model.encoder.freeze_norm=true: convnext_atto has no BatchNorm to freeze"):
+        TimmEncoder("convnext_atto", freeze_norm=True)
+
+
 @pytest.mark.parametrize(("name", "count", "last"), [("mobilenetv2_100", 3, "blocks.1."), ("test_vit", 2, "blocks.0.")])
 def test_frozen_stages_keep_weights_and_statistics(name, count, last):
     encoder = TimmEncoder(name, frozen_stages=count)

@@ -149,7 +149,7 @@ def test_mean_and_std_are_those_the_weights_expect(tmp_path):
 
 def test_a_checkpoint_of_seglab_gives_backbone_mean_and_std(tmp_path):
     torch.manual_seed(2)
-    first = TimmEncoder("test_vit", freeze_norm=True)
+    first = TimmEncoder("test_vit")
     decoder = ConvDecoder(first.channels, first.strides, [8] * 4)
     mean, std = [0.25, 0.5, 0.75], [0.125, 0.25, 0.5]
     state = {f"model.{k}": v for k, v in Segmenter(first, decoder, 4, mean=mean, std=std).state_dict().items()}

@@ -169,6 +169,18 @@ def test_norms_and_biases_can_go_without_weight_decay():
         assert all((parameter.ndim > 1) == (group["weight_decay"] == 0.1) for parameter in group["params"])
 
 
+def test_embeddings_of_positions_go_without_weight_decay_as_in_timm():
+    task = tuned(FineTuning(decay_norms=False), name="test_vit")
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in task.configure_optimizers()["optimizer"].param_groups
+        for parameter in group["params"]
+    }
+    named = {name: decays[id(parameter)] for name, parameter in task.model.named_parameters()}
+    assert named[f"{BACKBONE}pos_embed"] == named[f"{BACKBONE}cls_token"] == 0
+    assert named[f"{BACKBONE}patch_embed.proj.weight"] == 0.1
+
+
 def test_the_logged_learning_rate_is_the_decoders_and_schedules_keep_the_ratio(make_data, make_trainer):
     epochs = Epochs()
     task = tuned(FineTuning(lr_factor=0.1), partial(StepLR, step_size=1, gamma=0.5))

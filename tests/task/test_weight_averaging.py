@@ -194,6 +194,15 @@ def test_a_start_that_makes_no_sense(start):
         StochasticWeightAveraging(start)
 
 
+def test_the_last_epoch_counts_at_least_and_a_run_that_ends_before_says_so(fit, caplog):
+    average = StochasticWeightAveraging(0.75)
+    fit([average], max_epochs=2)
+    assert average._average.n_averaged == 1 and "averaging=swa" not in caplog.text
+    stop = pl.callbacks.LambdaCallback(on_train_epoch_end=lambda trainer, _: setattr(trainer, "should_stop", True))
+    fit([StochasticWeightAveraging(0.75), stop], max_epochs=4)
+    assert "averaging=swa: the run ended before 0.75 of its epochs, so no weights were averaged" in caplog.text
+
+
 def test_a_mean_needs_the_end_of_the_run(fit):
     with pytest.raises(InputError, match="trainer.max_epochs=-1"):
         fit([StochasticWeightAveraging()], max_epochs=-1)

@@ -43,8 +43,9 @@ class CrossEntropy(ClassWeighted):
                 F.cross_entropy(logits, mask, reduction="none", **options), self.pixel_weights(mask).to(logits.dtype)
             )
         weights = None if weights is None else weights.to(logits.dtype)
-        total = F.cross_entropy(logits, mask, weights, reduction="sum", **options)
-        return divide(total, self.pixel_weights(mask).sum())
+        # summed here: on a GPU torch's own sum of this loss is none that `trainer.deterministic` allows
+        losses = F.cross_entropy(logits, mask, weights, reduction="none", **options)
+        return divide(losses.sum(), self.pixel_weights(mask).sum())
 
 
 def pixel_losses(logits: Tensor, mask: Tensor, ignore_index: int) -> Tensor:

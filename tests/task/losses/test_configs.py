@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from seglab.cli.build import build_task, class_weights
 from seglab.cli.resolvers import register_resolvers
 from seglab.data.statistics import Statistics
+from seglab.errors import InputError
 from seglab.task import WeightedSum, losses
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,6 +40,12 @@ def assert_teaches(loss, num_classes=9):
     value = loss(logits, torch.randint(0, num_classes + 1, (2, 8, 8), generator=generator))
     value.backward()
     assert value.isfinite() and value > 0 and logits.grad.isfinite().all() and logits.grad.any()
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_a_term_with_weights_of_its_own_has_one_for_each_class(count):
+    with pytest.raises(InputError, match=f"loss.terms.dice.class_weights has {count} weights for 9 classes: give one"):
+        build("loss=cross_entropy_dice", f"loss.terms.dice.class_weights={[1] * count}")
 
 
 @pytest.mark.parametrize("name", NAMES)
