@@ -7,6 +7,7 @@ from seglab.cli.command_line import CommandParser
 from seglab.cli.conf_groups import CONF
 from seglab.cli.mistakes import refuse_words
 from seglab.cli.resolvers import register_resolvers
+from seglab.cli.word_checks import check_kinds
 from seglab.errors import InputError
 
 KEYS = """\
@@ -43,7 +44,7 @@ def compose_data(overrides: list[str]) -> DictConfig:
     """Returns the training config with these overrides.
 
     Raises:
-        InputError: A word is no override, or a key that the dataset needs is not given.
+        InputError: A word is no override or of another kind than its key, or a key that the dataset needs is not given.
     """
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
@@ -52,6 +53,7 @@ def compose_data(overrides: list[str]) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides)
+        check_kinds(cfg, overrides)
     if missing := [f"data.{key}" for key, value in cfg.data.items_ex(resolve=False) if value == "???"]:
         raise InputError(f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=VALUE' for key in missing)}")
     return cfg

@@ -89,7 +89,7 @@ def train(cfg: DictConfig) -> None:
         InputError: The config has a mistake, or another process trains in the folder.
     """
     from seglab.cli.checks import check_config
-    from seglab.cli.word_checks import check_added, check_numbers, check_without
+    from seglab.cli.word_checks import check_added, check_kinds, check_without
 
     run, overrides = Path(cfg.run_dir), list(HydraConfig.get().overrides.task)
     if not is_first_process():
@@ -97,7 +97,7 @@ def train(cfg: DictConfig) -> None:
     if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = str(Path(cfg.data.root).resolve())
     check_without(cfg, overrides)
-    check_numbers(cfg, overrides)
+    check_kinds(cfg, overrides)
     check_added(cfg, overrides)
     check_config(cfg)
     make_folder(run, "run_dir")

@@ -13,11 +13,11 @@ from seglab.errors import InputError
 from seglab.lab.result_config import config_of_result, flat
 from seglab.numeric import is_number
 
-_OR_A_WORD = ("trainer.devices",)  # keys whose number may be a word or a list, too
+_OR_A_WORD = ("trainer.devices", "trainer.deterministic")  # keys whose number, true or false may be a word, too
 
 
-def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuses a word where the config has a number.
+def check_kinds(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses a word where the config has a number, and what is neither true nor false where it has one of these.
 
     Args:
         cfg: The composed config.
@@ -31,7 +31,7 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
     choices = [word for word, key in zip(overrides, own, strict=True) if key in groups]
     keys = [key for key in own if key not in groups and key not in _OR_A_WORD]
     values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in keys}
-    suspects = {key: value for key, value in values.items() if not (value is None or is_number(value))}
+    suspects = {key: value for key, value in values.items() if value is not None}
     before = compose("train", choices) if suspects else None  # a tenth of a second
     faults = []
     for key, value in suspects.items():
@@ -39,8 +39,10 @@ def check_numbers(cfg: DictConfig, overrides: Sequence[str]) -> None:
             default = OmegaConf.select(before, key, throw_on_missing=False)
         except OmegaConfBaseException:  # it hangs on a key that has no default
             continue
-        if is_number(default):
+        if is_number(default) and not is_number(value):
             faults.append(f"{key}={value}: give a number, such as {default}")
+        elif isinstance(default, bool) and not isinstance(value, bool):
+            faults.append(f"{key}={value}: give true or false")
     if faults:
         raise InputError("\n".join(faults))
 

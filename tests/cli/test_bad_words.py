@@ -82,6 +82,16 @@ def test_a_word_for_a_number(refused):
     ]
 
 
+def test_a_word_for_true_or_false(refused, tmp_path):
+    for value in ("flase", "1"):
+        words = [f"data.normalize={value}", "trainer.max_epochs=0"]
+        assert refused("train", "logger=csv", *words) == f"error: data.normalize={value}: give true or false\n"
+    words = ["data=voc", f"data.root={tmp_path}", "data.download=flase"]
+    assert refused("stats", *words) == "error: data.download=flase: give true or false\n"
+    said = refused("train", "data.normalize=null", "optimizer.fused=null", "trainer.deterministic=warn", "seed=x")
+    assert said == "error: seed=x: give a number, such as 0\n"
+
+
 def test_numbers_out_of_range(refused):
     for seed in (-1, 2**32):
         assert f"seed={seed}: give a whole number from 0 to 4294967295" in refused(
