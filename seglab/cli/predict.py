@@ -11,6 +11,15 @@ from seglab.cli.command_line import CommandParser
 from seglab.cli.mistakes import told_in_a_line
 from seglab.cli.network_options import add_network_options
 from seglab.cli.photographs import counted, find_photographs, lies_in, named
+from seglab.cli.prediction_folder import (
+    HEAD,
+    KINDS,
+    TABLE_OPTIONS,
+    files_of,
+    former_files,
+    overlay_suffix,
+    refuse_other_files,
+)
 from seglab.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +33,8 @@ Photographs are read as training reads them (any size and usual format, EXIF ori
 run's were.
 
 OUT holds masks/ (palette PNG of class indices, at the photograph's own size), overlays/, predictions.csv with the share
-of each class, and probabilities/ where asked for. A file that cannot be read is listed, and the others go on; files of
-other suffixes in a folder are counted."""
+of each class, and probabilities/ where asked for, in place of what a former prediction has written there. A file that
+cannot be read is listed, and the others go on; files of other suffixes in a folder are counted."""
 EXAMPLES = """\
 examples:
   seglab predict runs/2026-01-31/12-00-00-abcdef photos -o out
@@ -34,7 +43,6 @@ examples:
 
 exit status: 0 all predicted; 1 some files could not be read; 2 a mistake, nothing was predicted
 """
-LARGEST_JPEG = 65500  # pixels of a side
 
 
 def main() -> None:
@@ -65,14 +73,14 @@ def predict(arguments: Namespace) -> int:
         InputError: There is no run or no photograph, the runs do not go together, or OUT cannot be written.
     """
     runs = [path for path in arguments.paths if (path / ".hydra").is_dir()]
+    found, others, unread = find_photographs([path for path in arguments.paths if path not in runs])
     if not runs:
         refuse_no_run(arguments.paths)
-    found, others, unread = find_photographs([path for path in arguments.paths if path not in runs])
-    kinds = ("masks", "overlays", "probabilities", "predictions.csv")
-    written = [(arguments.out / kind).resolve() for kind in kinds]
+    written = [(arguments.out / kind).resolve() for kind in KINDS]
     photographs = dict(named(entry for entry in found if not lies_in(entry[0], written)))
     left_out = counted(path for path in others if not lies_in(path, written))
-    refuse_other_files(arguments.out, kinds)
+    former = former_files(arguments.out)
+    refuse_other_files(arguments.out, photographs, former)
     if arguments.temperature is not None and not arguments.probabilities:
         raise InputError(f"--temperature {arguments.temperature} changes probabilities alone: add --probabilities")
     if not photographs:
@@ -83,6 +91,8 @@ def predict(arguments: Namespace) -> int:
     network = load_network(runs, arguments, arguments.temperature)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
+        for path in former:
+            path.unlink(missing_ok=True)
         faults = predict_all(network, photographs, arguments)
         done = len(photographs) - len(faults)
     except OSError as error:
@@ -94,17 +104,6 @@ def predict(arguments: Namespace) -> int:
         print(left_out, file=sys.stderr)
     print(f"{arguments.out}: {done} of {len(photographs)} photographs predicted")
     return 1 if faults else 0
-
-
-def refuse_other_files(out: Path, kinds: Sequence[str]) -> None:
-    """Refuses a folder whose masks/, overlays/ or probabilities/ hold files that no prediction has written: labels.
-
-    Raises:
-        InputError: It is one.
-    """
-    folders = [out / kind for kind in kinds if (out / kind).is_dir()]
-    if not (out / "predictions.csv").exists() and (taken := [each for each in folders if any(each.iterdir())]):
-        raise InputError(f"-o {out}: {taken[0]} has files that seglab predict did not write; give another folder")
 
 
 def refuse_no_run(paths: Sequence[Path]) -> Never:
@@ -131,14 +130,17 @@ def predict_all(network: "Network", photographs: dict[str, Path], arguments: Nam
     from rich.progress import track
 
     console, faults = Console(stderr=True), []
-    options = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}  # a file's name is any bytes
-    with (arguments.out / "predictions.csv").open("w", **options) as file:
+    with (arguments.out / "predictions.csv").open("w", buffering=1, **TABLE_OPTIONS) as file:  # a line at a time
         table = csv.writer(file)
-        table.writerow(["photograph", "mask", "height", "width", *network.class_names])
+        table.writerow([*HEAD, *network.class_names])
         for name, path in track(photographs.items(), "Predicting", console=console, disable=not console.is_terminal):
             try:
                 preds = predict_one(network, path, name, arguments)
-            except InputError as error:
+            except BaseException as error:
+                for written in files_of(arguments.out, name):  # so far, and of no row
+                    written.unlink(missing_ok=True)
+                if not isinstance(error, InputError):
+                    raise
                 faults.append(str(error))
                 continue
             table.writerow([path, f"masks/{name}.png", *preds.shape, *shares(preds, len(network.class_names))])
@@ -165,7 +167,7 @@ def predict_one(network: "Network", path: Path, name: str, arguments: Namespace)
         np.save(made(arguments.out / "probabilities" / f"{name}.npy"), probabilities)
         del probabilities  # the overlay needs as much memory
     if not arguments.no_overlays:
-        suffix = "jpg" if max(preds.shape) <= LARGEST_JPEG else "png"
+        suffix = overlay_suffix(*preds.shape)
         try:
             save_overlay(image, preds, num_classes, made(arguments.out / "overlays" / f"{name}.{suffix}"))
         except OSError as error:

@@ -16,7 +16,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 import seglab
-from seglab.cli.predict import LARGEST_JPEG, save_overlay
+from seglab.cli.predict import save_overlay
+from seglab.cli.prediction_folder import LARGEST_JPEG
 from seglab.data.files import read_image
 from seglab.data.reader import resize_image
 from seglab.errors import InputError
@@ -93,6 +94,31 @@ def test_label_images_are_never_written_over(call, trained, photographs, tmp_pat
     assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
 
 
+def test_a_folder_holds_one_set_and_loses_no_file_of_another_origin(call, trained, photographs, tmp_path):
+    photos, out = sorted(photographs.iterdir()), tmp_path / "out"
+    names = [path.stem for path in photos]
+    status, _, err = call("predict", trained, *photos[:3], "-o", out, "--probabilities")
+    assert (status, err) == (0, "")
+    for own in ("masks/mine.png", f"overlays/{names[0]}.png", "notes.txt"):
+        shutil.copy(photos[0], out / own)
+    with (out / "predictions.csv").open("a") as table:
+        table.write(f"x,masks/../../kept.png,1,1,1\nx,masks/{tmp_path}/kept.png,1,1,1\nx,masks/cut.png,1")
+    shutil.copy(photos[0], tmp_path / "kept.png")
+    status, _, err = call("predict", trained, *photos[2:], "-o", out)
+    assert (status, err) == (0, "") and (tmp_path / "kept.png").exists()
+    left = {str(path.relative_to(out)) for path in out.rglob("*.*")}
+    predicted = {f"{kind}/{name}.{end}" for kind, end in (("masks", "png"), ("overlays", "jpg")) for name in names[2:]}
+    assert left == {*predicted, "predictions.csv", "masks/mine.png", f"overlays/{names[0]}.png", "notes.txt"}
+
+    status, _, err = call("predict", trained, *photos, "-o", out)
+    own = out / "overlays" / f"{names[0]}.png"
+    assert status == 2 and f"{own} is of no row of predictions.csv; give another folder, or remove it" in err
+    (tmp_path / "predictions.csv").write_text("image,label\n")
+    status, _, err = call("predict", trained, *photos, "-o", tmp_path)
+    assert status == 2 and f"seglab predict did not write {tmp_path / 'predictions.csv'}; give another folder" in err
+    assert {str(path.relative_to(out)) for path in out.rglob("*.*")} == left
+
+
 def test_a_name_of_dots_and_a_view_of_an_image_are_predicted(call, trained, photographs, tmp_path):
     photo = next(photographs.iterdir())
     shutil.copy(photo, tmp_path / "...png")
@@ -160,6 +186,7 @@ def test_what_cannot_be_encoded_is_skipped_and_a_full_disk_ends_all(call, traine
     status, said, err = call("predict", trained, photographs, "-o", tmp_path / "out")
     assert status == 1 and said.endswith("0 of 4 photographs predicted\n") and err.count("\n") == 4
     assert ": its overlay cannot be encoded (encoder error -2 when writing image file); give --no-overlays\n" in err
+    assert not any((tmp_path / "out" / "masks").iterdir())
     errors = [OSError(28, "No space left on device")]
     status, _, err = call("predict", trained, photographs, "-o", tmp_path / "out")
     assert status == 2 and "cannot be written ([Errno 28] No space left on device)" in err
@@ -227,6 +254,7 @@ def test_what_it_has_written_is_no_photograph(call, trained, photographs, tmp_pa
             ["{run}/checkpoints/best.ckpt", "{photos}"],
             "best.ckpt is a checkpoint: give its run's folder, and --checkpoint",
         ),
+        (["{tmp}/nope", "{photos}"], "nope does not exist: give a run folder, a photograph or a folder"),
         (["{run}"], "no photograph is given"),
         (["{run}", "{tmp}/nothing.jpg"], "nothing.jpg does not exist"),
         (["{run}", "{photos}", "--scales", "0,1"], "argument --scales: 0,1 are no factors"),
