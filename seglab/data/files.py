@@ -110,6 +110,12 @@ class _Stored(NamedTuple):
         return pixels if self.largest is None else np.rint(pixels * (self.largest / largest)).astype(pixels.dtype)
 
 
+def is_turned(path: Path) -> bool:
+    """Whether the EXIF of a photograph that can be read turns it by a quarter, so that its sides are swapped."""
+    with Image.open(path) as picture:
+        return picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+
+
 def files_below(folder: Path, faults: list[str]) -> Iterator[Path]:
     """Yields the places of the files below a folder, links followed, but for hidden ones; in order of their names.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,9 +74,10 @@ class PairedFiles(ABC):
         image, raw = _decode_both(image_path, mask_path)
         if image.shape[:2] != raw.shape[:2]:
             (image_height, image_width), (height, width) = image.shape[:2], raw.shape[:2]
-            raise InputError(
-                f"{mask_path}: is {width}x{height} and its image {image_width}x{image_height}; give both the same size"
-            )
+            remedy = "; give both the same size"
+            if (image_width, image_height) == (height, width) and files.is_turned(image_path):
+                remedy = ", turned by its EXIF; draw the mask on the turned photograph"
+            raise InputError(f"{mask_path}: is {width}x{height} and its image {image_width}x{image_height}{remedy}")
         try:
             return image, self.table.apply(raw)
         except InputError as error:
@@ -125,7 +127,7 @@ class PairedFiles(ABC):
         """Read every file of the splits once; a success is remembered until a file changes.
 
         Raises:
-            InputError: naming all files at fault, a line each.
+            InputError: naming all files at fault, a line each, but for label images that one label table does not fit.
         """
         faults, found = self.listing_faults(), []
         for split in splits:
@@ -136,9 +138,10 @@ class PairedFiles(ABC):
         faults += _repeats({pairs.key: (split, pairs.names) for split, pairs in found}, self.root)
         for split, pairs in {pairs.key: (split, pairs) for split, pairs in found}.values():
             faults += self._scan(split, pairs)
-        lines = [line for fault in faults for line in fault.splitlines()]
+        faults = [line for fault in faults for line in fault.splitlines()]
+        lines = list(_grouped(faults, self.root))
         if len(lines) > _MANY_FAULTS:
-            lines.append(f"{self.root}: {len(lines)} faults in all")
+            lines.append(f"{self.root}: {len(faults)} faults in all")
         if lines:
             raise InputError("\n".join(lines))
 
@@ -202,6 +205,18 @@ def _decode_both(image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndar
     if faults:
         raise InputError("\n".join(faults))
     return arrays[0], arrays[1]
+
+
+def _grouped(faults: Iterable[str], root: Path) -> Iterator[str]:
+    """The faults, but what a label table lacks once for all label images that have it, with the names of a few."""
+    groups: dict[str, list[str]] = {}
+    for fault in faults:
+        reason = re.sub(r" \(\d+ pixels\)|, \[[\d, ]+\] for one", "", fault.partition(": ")[2])
+        groups.setdefault(reason if "data.classes" in reason else fault, []).append(fault)
+    for first, *others in groups.values():
+        names = [os.path.relpath(other.partition(": ")[0], root) for other in others[:3]]
+        names += ["..."] * (len(others) > 3)
+        yield first + (f"; the same in {len(others)} more: {', '.join(names)}" if others else "")
 
 
 def _repeats(lists: dict[str, tuple[str, np.ndarray]], root: Path) -> list[str]:

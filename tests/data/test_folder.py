@@ -170,3 +170,27 @@ def test_missing_and_empty_folders_are_named(tmp_path):
     (tmp_path / "masks").mkdir()
     with pytest.raises(InputError, match="split train has no pair in it; put images in images/"):
         folder(tmp_path).check()
+
+
+def test_a_fault_of_the_label_table_is_told_once_for_all_its_files(tmp_path):
+    for i in range(6):
+        write_pair(tmp_path, f"train/p{i}", np.full((6, 8), 255 * (i > 0), np.uint8) * (np.arange(8) < i + 1))
+    write_pair(tmp_path, "train/q", np.full((6, 8), 7, np.uint8))
+    with pytest.raises(InputError) as caught:
+        folder(tmp_path).check(["train"])
+    first, other = str(caught.value).splitlines()
+    assert first.startswith(f"{tmp_path}/masks/train/p1.png: label values outside the label table: 255 (12 pixels); ")
+    assert first.endswith("; the same in 4 more: masks/train/p2.png, masks/train/p3.png, masks/train/p4.png, ...")
+    assert other.startswith(f"{tmp_path}/masks/train/q.png: ") and other.endswith("leave them out (data.ignore)")
+
+
+def test_a_mask_drawn_on_a_photograph_before_its_exif_turns_it(tmp_path):
+    write_pair(tmp_path, "train/a")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "images/train/a.jpg", exif=exif)
+    with pytest.raises(InputError, match="is 8x6 and its image 6x8, turned by its EXIF; draw the mask on the turned"):
+        folder(tmp_path).check(["train"])
+    Image.new("RGB", (6, 8)).save(tmp_path / "images/train/a.jpg")
+    with pytest.raises(InputError, match="is 8x6 and its image 6x8; give both the same size"):
+        folder(tmp_path).check(["train"])
