@@ -1,9 +1,11 @@
 """Any data set in two folders: images/ and masks/ with the same stems."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from seglab.data.pairs import PairedFiles, Pairs
 from seglab.data.source import SPLITS
 from seglab.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
@@ -20,7 +24,8 @@ class ImageFolder(PairedFiles):
     """Photographs in images/ and label images of the same stems in masks/, sub-folders allowed.
 
     The splits are the sub-folders train, val and test of both, or else the lists train.txt, val.txt and test.txt in the
-    root, or else drawn by a hash of each name, so that a pair keeps its split when others are added.
+    root, or else drawn by a hash of each name, so that a pair keeps its split when others are added. Names are of
+    Unicode's form NFC, whatever the disk has: macOS writes an umlaut as a letter and its dots.
     """
 
     def __init__(
@@ -49,8 +54,9 @@ class ImageFolder(PairedFiles):
         super().__init__(root, "images", "masks", LabelTable(*_label_map(classes, ignore, ignore_index), ignore_index))
         self.fractions = _fractions(FRACTIONS if splits is None else splits)
         self.seed = seed
-        images, others, faults = _list_files(root / "images")
-        masks, _, mask_faults = _list_files(root / "masks")
+        self._on_disk: dict[Path, Path] = {}
+        images, others, faults = _list_files(root / "images", self._on_disk)
+        masks, _, mask_faults = _list_files(root / "masks", self._on_disk)
         self._faults = [*faults, *mask_faults, *_orphans(root, images, masks, others)]
         names = sorted(images.keys() & masks.keys())
         self._all = Pairs(
@@ -71,6 +77,15 @@ class ImageFolder(PairedFiles):
                 )
         return faults
 
+    def check(self, splits: Iterable[str] = SPLITS) -> None:
+        """As any pairs; of all splits at once, a warning says how many pairs are in none of them."""
+        splits = tuple(splits)
+        super().check(splits)
+        left_out = len(self._all.names) - sum(len(self.names(split)) for split in splits)
+        if left_out and set(splits) == set(SPLITS):
+            lists = ", ".join(f"{split}.txt" for split in SPLITS)
+            _log.warning("%s: %d pairs stand in none of %s and are left out", self.root, left_out, lists)
+
     def pairs(self, split: str) -> Pairs:
         """The pairs of a split."""
         if split not in SPLITS:
@@ -82,6 +97,10 @@ class ImageFolder(PairedFiles):
             suffixes = self._all.image_suffixes[chosen], self._all.mask_suffixes[chosen]
             self._pairs[split] = Pairs(split, self._all.names[chosen], *suffixes)
         return self._pairs[split]
+
+    def _paths(self, pairs: Pairs, i: int) -> tuple[Path, Path]:
+        image, mask = super()._paths(pairs, i)
+        return self._on_disk.get(image, image), self._on_disk.get(mask, mask)
 
     def _choose(self, split: str) -> np.ndarray:
         """Indices of a split's pairs, int (n,)."""
@@ -105,7 +124,8 @@ class ImageFolder(PairedFiles):
 
     def _read_list(self, path: Path) -> np.ndarray:
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            text = normalize("NFC", path.read_text(encoding="utf-8-sig"))
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
         except FileNotFoundError:
             return np.empty(0, np.int64)
         except (OSError, UnicodeDecodeError) as error:
@@ -127,7 +147,9 @@ class ImageFolder(PairedFiles):
             return f"fill images/{split} and masks/{split}"
         if self._has_lists():
             return f"write {split}.txt, one name a line"
-        return f"add images, or raise its fraction (data.splits.{split}={self.fractions[split]:g})"
+        largest = max(self.fractions, key=lambda other: self.fractions[other] * (other != split))
+        half = round((self.fractions[split] + self.fractions[largest]) / 2, 7)
+        return f"add images, or give it more: 'data.splits={_as_typed(self.fractions | {split: half, largest: half})}'"
 
 
 def _label_map(classes: Sequence | Mapping, ignore: Sequence, ignore_index: int) -> tuple[dict[Raw, int], list[str]]:
@@ -170,23 +192,30 @@ def _position(seed: int, name: str) -> float:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=6).digest(), "big") / 2**48
 
 
-def _list_files(folder: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Suffix of each image file by its name, of each file of another kind, and the names that stand twice."""
+def _list_files(folder: Path, on_disk: dict[Path, Path]) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Suffix of each image file by its name, of each file of another kind, and the names that stand twice.
+
+    Args:
+        folder: images/ or masks/.
+        on_disk: gets the path of each file whose name is not of the form NFC, by what it would be in it.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; data.root=PATH names the folder that holds images/ and masks/")
     found: dict[str, str] = {}
     others: dict[str, str] = {}
     faults: list[str] = []
     for place in files_below(folder, faults):
-        name, suffix = place.with_suffix("").as_posix(), place.suffix
+        stem, suffix = place.with_suffix("").as_posix(), place.suffix
+        name = normalize("NFC", stem)
         if suffix.lower() not in SUFFIXES:
             others[name] = suffix
             continue
         if name in found:
-            faults.append(
-                f"{folder / name}{suffix}: {name}{found[name]} has the same stem; rename or remove one of them"
-            )
+            same = "has the same stem" if suffix != found[name] else "is the same in another form of Unicode"
+            faults.append(f"{folder / place}: {name}{found[name]} {same}; rename or remove one of them")
         found[name] = suffix
+        if name != stem:
+            on_disk[folder / f"{name}{suffix}"] = folder / place
     return found, others, faults
 
 

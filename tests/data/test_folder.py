@@ -1,3 +1,7 @@
+import logging
+import sys
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,7 +73,7 @@ def test_drawn_splits_cover_all_and_keep_their_members(tmp_path):
         assert names <= set(grown.names(split))
     halves = folder(tmp_path, splits={"train": 0.7, "val": 0.3})
     assert len(halves.names("train")) + len(halves.names("val")) == 220
-    with pytest.raises(InputError, match=r"split test has no pair.*data\.splits\.test=0"):
+    with pytest.raises(InputError, match=r"split test has no pair.*'data\.splits={train: 0.35, val: 0.3, test: 0.35}'"):
         halves.names("test")
 
 
@@ -106,6 +110,42 @@ def test_lists_are_splits(tmp_path):
     (tmp_path / "test.txt").write_text("a\n")
     with pytest.raises(InputError, match="a is in both train and test"):
         folder(tmp_path).check()
+
+
+def test_pairs_in_no_list_are_left_out_aloud(tmp_path, caplog):
+    for name in ("a", "b", "c", "d", "e"):
+        write_pair(tmp_path, name)
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        (tmp_path / f"{split}.txt").write_text(name)
+    folder(tmp_path).check(["val"])
+    assert not caplog.records
+    folder(tmp_path).check()
+    said = f"{tmp_path}: 2 pairs stand in none of train.txt, val.txt, test.txt and are left out"
+    assert caplog.record_tuples == [("seglab.data.folder", logging.WARNING, said)]
+    (tmp_path / "train.txt").write_text("a\nd\ne\n")
+    folder(tmp_path).check()
+    assert len(caplog.records) == 1
+
+
+def test_names_are_one_in_any_form_of_unicode(tmp_path):
+    composed, decomposed = (normalize(form, "Zürich") for form in ("NFC", "NFD"))
+    write_pair(tmp_path, decomposed)
+    (tmp_path / "masks" / f"{decomposed}.png").rename(tmp_path / "masks" / f"{composed}.png")
+    (tmp_path / "train.txt").write_text(f"{decomposed}.jpg\n", encoding="utf-8")
+    source = folder(tmp_path)
+    source.check(["train"])
+    assert source.names("train").tolist() == [composed] and source.read("train", 0)[0].shape == (6, 8, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the disk takes both for one file here")
+def test_two_files_of_one_name_in_two_forms_of_unicode(tmp_path):
+    for form in ("NFC", "NFD"):
+        write_pair(tmp_path, normalize(form, "Zürich"))
+    with pytest.raises(InputError) as caught:
+        folder(tmp_path).check(["train"])
+    path, name = tmp_path / "images" / "Zürich.jpg", "Zürich.jpg"
+    said = f"{path}: {name} is the same in another form of Unicode; rename or remove one of them"
+    assert said in normalize("NFC", str(caught.value))
 
 
 def test_check_names_the_halves_without_their_other_half(tmp_path):
