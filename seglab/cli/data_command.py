@@ -49,7 +49,7 @@ def compose_data(overrides: list[str]) -> DictConfig:
     for word in overrides:
         if "=" not in word and not word.startswith("~"):
             raise InputError(f"{word} is no key of the config: write KEY=VALUE, as in data=voc9 data.root=PATH")
-    refuse_words(overrides)
+    refuse_words(overrides, "train")
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides)

@@ -1,6 +1,7 @@
 """Says a user's mistake in a line, without a stack trace, and offers the nearest valid name."""
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 from seglab.cli.command_line import did_you_mean, quoted
 from seglab.cli.conf_groups import BASE, CONF, choices
 from seglab.errors import InputError
+from seglab.lab.result_config import flat
+from seglab.numeric import is_number
 
 EXIT_STATUS = 2
 _DERIVED = ("data.class_names", "data.num_classes")
+_CLASS_NAME = re.compile(r"[{,]\s*((?:\\.|[^\\{}\[\],:])+?)\s*:")  # in a table; Hydra takes no quotes there
 _OPTIONS = tuple(  # Hydra's own
     "--help --hydra-help --version --cfg --resolve --package --run --multirun --shell-completion --config-path "
     "--config-name --config-dir --experimental-rerun --info".split()
@@ -66,8 +70,7 @@ def explain(error: BaseException, config_name: str) -> str:
             return f"no {key} is chosen by the other groups: +{key}=CHOICE adds one of {', '.join(choices(key))}"
         return f"the config has no key {key}: {hint(key, config_name)}`python {config_name}.py --cfg job` lists all"
     if match := re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text):
-        runs = ", or add -m for a run with each" if Path(sys.argv[0]).name == "train.py" else ""
-        return f"{match[1]}={match[2]} is several values: give a list, '{match[1]}=[{match[2]}]'{runs}"
+        return _several(match[1], match[2], config_name)
     if match := re.search(r"Error merging override (\S+?)=", text):
         return f"{match[1]}: is of another kind in the config, which `python {config_name}.py --cfg job` shows"
     if match := re.search(r"Missing mandatory value: (\S+)", text):
@@ -87,32 +90,61 @@ def unreadable(word: str) -> str:
     key, equals, value = word.partition("=")
     if not equals:
         return f"{word}: is no KEY=VALUE"
+    if value.startswith("~"):
+        return f"{word}: ~ is read at the start of a word alone: write '{key}={quoted(os.path.expanduser(value))}'"
     if value[:1] in ("[", "{", "'", '"') or value.endswith(","):
         return f"{word}: close every bracket and quote, in quotes of the shell, and end with no comma: '{key}=[a,b]'"
     return f"{word}: the value has signs that need quotes, two pairs of them: '{key}={quoted(value)}'"
 
 
-def refuse_words(words: Sequence[str]) -> None:
-    """Refuses what Hydra takes amiss: keys with dashes, keys that follow from others, and groups set to no choice.
+def refuse_words(words: Sequence[str], config_name: str = "evaluate") -> None:
+    """Refuses what Hydra takes amiss.
 
-    The last is null, which Hydra can only take in a file, or what the choices of a group share.
+    That is keys with dashes, run folders without a key, keys that follow from others, classes named twice, and groups
+    set to no choice: null, which Hydra can only take in a file, or what the choices of a group share.
+
+    Args:
+        words: The command line.
+        config_name: The config whose keys are offered for a mistyped one.
 
     Raises:
         InputError: Naming the word and what to write.
     """
     for word in words:
         if word.startswith("--") and word.partition("=")[0] not in _OPTIONS:
-            key = word.lstrip("-")
-            key += "" if "=" in key else "=VALUE"
-            raise InputError(f"{word} is no option: keys have no dashes, {key}; `--help` lists the options")
+            raise InputError(f"{word} is no option: keys have no dashes{_undashed(word.lstrip('-'), config_name)}")
+        if os.path.isdir(os.path.join(word, ".hydra")):  # a Path of a long word is an error
+            raise InputError(f"{word} is a run folder: write {'run' if config_name == 'evaluate' else 'resume'}={word}")
         group, _, value = word.lstrip("+").partition("=")
         if group in _DERIVED:
             raise InputError(f"{group} follows from data.classes: leave it out, or give data.classes")
+        names = _CLASS_NAME.findall(value) if group == "data.classes" else []
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"data.classes: {twice[0]} stands twice in {value}; give each class its own name")
         given = {"null", BASE}.intersection(value.split(","))
         if given and (CONF / group).is_dir():
             raise InputError(
                 f"{word}: {min(given)} is no choice of {group}: leave it out, or give {', '.join(choices(group))}"
             )
+
+
+def _undashed(word: str, config_name: str) -> str:
+    """What to write for a word without its dashes, or which key was perhaps meant by it."""
+    key, equals, _ = word.partition("=")
+    keys = _keys(config_name, _chosen(config_name))
+    near = "" if key in keys else _nearest(key, keys)
+    return f"{f'; {near}' if near else f', {word}; ' if equals else f', {key}=VALUE; '}`--help` lists the options"
+
+
+def _several(key: str, values: str, config_name: str) -> str:
+    """What to do about several values for a key: one of them, or a list where it may take one, or a run with each."""
+    default = flat(OmegaConf.to_container(_composed(config_name, _chosen(config_name)))).get(key)
+    takes_one = isinstance(default, str | int | float) and not str(default).startswith(("?", "$"))
+    way = f"give a list, '{key}=[{values}]'"
+    if takes_one or (CONF / key).is_dir():
+        way = f"give one {'number' if is_number(default) else 'value'}"
+    runs = ", or add -m for a run with each" if Path(sys.argv[0]).name == "train.py" else ""
+    return f"{key}={values} is several values: {way}{runs}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -137,9 +169,8 @@ def _nearest(name: str, valid: list[str]) -> str:
 
 def hint(key: str, config_name: str) -> str:
     """Returns what may have been meant by a key that the config does not have: of the choices given, or of others."""
-    given = [word for word in sys.argv[1:] if "=" in word and "," not in word]
-    words = [word for word in given if (CONF / word.partition("=")[0]).is_dir()]
-    keys = _keys(config_name, words if config_name == "train" else [])
+    words = _chosen(config_name)
+    keys = _keys(config_name, words)
     group, _, rest = key.partition(".")
     if config_name == "train" and rest and (CONF / group).is_dir():
         others = [word for word in words if not word.startswith(f"{group}=")]
@@ -151,14 +182,24 @@ def hint(key: str, config_name: str) -> str:
     return _nearest(key, keys) or (f"{parent or 'it'} has {', '.join(siblings)}; " if siblings else "")
 
 
-def _keys(config_name: str, choices: Sequence[str]) -> list[str]:
-    """Returns the dotted keys of a config and the names of its groups; nothing where it cannot be composed."""
+def _chosen(config_name: str) -> list[str]:
+    """Returns the choices of groups that the command line gives."""
+    given = [word for word in sys.argv[1:] if "=" in word and "," not in word] if config_name == "train" else []
+    return [word for word in given if (CONF / word.partition("=")[0]).is_dir()]
+
+
+def _composed(config_name: str, choices: Sequence[str]) -> DictConfig:
+    """Returns a config; an empty one where it cannot be composed."""
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose(config_name, list(choices))
+            return compose(config_name, list(choices))
     except HydraException:
-        return []
+        return OmegaConf.create()
+
+
+def _keys(config_name: str, choices: Sequence[str]) -> list[str]:
+    """Returns the dotted keys of a config and the names of its groups."""
 
     def walk(node: DictConfig, prefix: str) -> Iterator[str]:
         for name in node:
@@ -168,4 +209,4 @@ def _keys(config_name: str, choices: Sequence[str]) -> list[str]:
                 yield from walk(OmegaConf.create(child), f"{prefix}{name}.")
 
     groups = [path.name for path in CONF.iterdir() if path.is_dir()] if config_name == "train" else []
-    return sorted({*walk(cfg, ""), *groups}.difference(_DERIVED))
+    return sorted({*walk(_composed(config_name, choices), ""), *groups}.difference(_DERIVED))

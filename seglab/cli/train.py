@@ -47,7 +47,7 @@ def main() -> None:
     """Runs the command line; a user's mistake ends in one line and status 2."""
     register_resolvers()
     with told_in_a_line("train"):
-        refuse_words(sys.argv[1:])
+        refuse_words(sys.argv[1:], "train")
         # argparse takes no option between other words
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
         runs = [word.partition("=")[2] for word in sys.argv[1:] if word.lstrip("+").startswith("resume=")]

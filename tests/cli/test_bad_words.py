@@ -53,6 +53,13 @@ def test_values_that_make_no_sense(refused):
     assert "data.batch_size=abc" in refused("train", "data.batch_size=abc", "logger=csv")
 
 
+def test_a_run_folder_without_its_key(refused, tmp_path):
+    run = tmp_path / "lr=0.1"
+    (run / ".hydra").mkdir(parents=True)
+    assert refused("evaluate", run) == f"error: {run} is a run folder: write run={run}\n"
+    assert refused("train", run) == f"error: {run} is a run folder: write resume={run}\n"
+
+
 @pytest.mark.parametrize("value", ["0.5", "{initial_size:0.5}", "[0.5,0.2]"])
 def test_crops_that_grow_in_an_unknown_way(refused, value):
     said = refused("train", f"data.progressive_resize={value}", "logger=csv")
@@ -130,6 +137,15 @@ def test_wrong_monitor(refused):
         (["data.num_classes=5"], "data.num_classes follows from data.classes: leave it out, or give data.classes"),
         (["data.class_names=[a,b]"], "data.class_names follows from data.classes"),
         (["--data.batch_size=3"], "--data.batch_size=3 is no option: keys have no dashes, data.batch_size=3"),
+        (["--epochs"], "--epochs is no option: keys have no dashes; did you mean trainer.max_epochs? `--help` lists"),
+        (["optimizer.lr=1e-3,1e-4"], "is several values: give one number, or add -m for a run with each"),
+        (["model=unet4,unet6"], "model=unet4,unet6 is several values: give one value, or add -m for a run"),
+        (["data=folder", "data.root=~/a b"], "~ is read at the start of a word alone: write 'data.root=\"/"),
+        (
+            ["data=folder", "data.root=x", "data.classes={a: 0, b c: 1, b c : 2}"],
+            "data.classes: b c stands twice in {a: 0, ",
+        ),
+        (["data=folder", "data.root=x", r"data.classes={a\,c: 0, b\,c: 1}", "seed=x"], "error: seed=x: give a number"),
         (["--resume"], "--resume is no option: keys have no dashes, resume=VALUE"),
         (["data=folder", "data.root=x", "data.classes=a,b"], "give a list, 'data.classes=[a,b]', or add -m for a run"),
         (["data=folder", "data.root=x", "data.classes=3"], "give a list of names, '[background,cat]', or a table with"),
