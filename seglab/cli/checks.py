@@ -9,6 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from seglab.cli.command_line import typed
 from seglab.cli.hardware import check_accelerator, check_devices, num_processes
 from seglab.cli.run_folder import load_config, read_last_checkpoint, read_summary
 from seglab.cli.wandb_client import check_wandb
@@ -26,9 +27,9 @@ LOGGED = ("lr", "images_seen", "train/loss", "train/miou", "train/images_per_sec
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Refuses a training, validation or test that is switched off, and a folder of another run.
+    """Refuses a training, validation or test that is switched off.
 
-    With these goes what `check_callbacks`, `check_clipping`, `check_encoder`, `check_resumed` and `check_wandb` refuse.
+    With it goes what `check_callbacks`, `check_clipping`, `check_encoder`, `check_resumed` and `check_wandb` refuse.
 
     Raises:
         InputError: The first of these.
@@ -58,18 +59,25 @@ def check_config(cfg: DictConfig) -> None:
         value = cfg.trainer[key]
         if not (is_whole(value) and value >= 1):
             raise InputError(f"trainer.{key}={value}: give a whole number of at least 1")
-    check_accelerator(cfg.trainer.accelerator)
     check_devices(cfg)
     check_clipping(cfg)
     check_encoder(cfg)
     if cfg.resume is not None:
         check_resumed(cfg)
-    if cfg.resume is None and (Path(cfg.run_dir) / "checkpoints").exists():
-        raise InputError(
-            f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or go on with it by resume={cfg.run_dir}"
-        )
     if "wandb" in cfg.logger:
         check_wandb(cfg)
+
+
+def check_place(cfg: DictConfig) -> None:
+    """Refuses a machine without the GPU that is asked for, and a folder of another run.
+
+    Raises:
+        InputError: One of these.
+    """
+    check_accelerator(cfg.trainer.accelerator)
+    if cfg.resume is None and (Path(cfg.run_dir) / "checkpoints").exists():
+        go_on = f"go on with it by {typed('resume', cfg.run_dir)}"
+        raise InputError(f"{cfg.run_dir} already holds a run: give another hydra.run.dir, or {go_on}")
 
 
 def check_callbacks(cfg: DictConfig) -> None:

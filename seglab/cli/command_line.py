@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Never
 
@@ -71,3 +72,14 @@ def quoted(value: str) -> str:
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)  # Hydra: a backslash counts only before a quote, or at the end
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f'"{escaped}"'
+
+
+def typed(key: str, value: Any) -> str:
+    """Returns KEY=VALUE as a user types it: a shell and then Hydra read the value back, be it a list, too."""
+    return shlex.quote(f"{key}={_written(value)}")
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return str(value).lower() if isinstance(value, bool | int | float) else quoted(value)

@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from seglab.cli.command_line import typed
 from seglab.cli.job import ending_signals
 from seglab.cli.run_folder import has_checkpoint, load_checkpoint, read_summary, shown, write_summary
 from seglab.errors import InputError
@@ -39,7 +40,7 @@ def recorded_ending(run: Path) -> Iterator[Callable[[], None]]:
         write_summary(run, (ending or {}) | {"seconds": round(time.time() - start, 1)})
 
     ending = {"status": "failed"}
-    go_on = f"go on with python train.py resume={shown(run)}"
+    go_on = f"go on with python train.py {typed('resume', shown(run))}"
     try:
         yield note_seconds
         ending = {"status": "finished"}

@@ -4,6 +4,7 @@ import ctypes
 import math
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def run_job(
     command = [sys.executable, str(CONF.parent / "train.py"), *words]
     run.mkdir(parents=True, exist_ok=True)
     with (run / OUTPUT).open("ab") as output:
-        output.write(f"$ {' '.join(command)}\n".encode())
+        output.write(f"$ {shlex.join(command)}\n".encode())
         output.flush()
         job = _start(command, output, environment)
         try:

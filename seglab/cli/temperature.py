@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from seglab.cli.command_line import typed
 from seglab.cli.evaluation_folder import inference_settings, settings_name
 from seglab.errors import InputError
 
@@ -90,19 +91,13 @@ def temperature_path(runs: Sequence[Path], options: Namespace | DictConfig, prot
 
 def fitting_command(runs: Sequence[Path], options: Namespace | DictConfig, protocol: str | None) -> str:
     """Returns the command that writes the file of `temperature_path`."""
-    settings = _without_windows(runs, options) | {"runs": None}
-    words = [f"{key}={_typed(value)}" for key, value in settings.items() if value is not None]
-    words += [f"protocol={protocol}"] if protocol else []
-    words = [f"run={_typed(list(map(str, runs)))}", *words, "split=val", f"temperature={FIT}"]
-    return " ".join(["python evaluate.py", *words])
+    values: dict[str, Any] = {"run": list(map(str, runs))} | _without_windows(runs, options)
+    values |= {"runs": None, "protocol": protocol, "split": "val", "temperature": FIT}
+    for key in ("run", "checkpoint"):
+        values[key] = values[key][0] if len(values.get(key) or []) == 1 else values.get(key)
+    return " ".join(["python evaluate.py", *(typed(*each) for each in values.items() if each[1] is not None)])
 
 
 def _without_windows(runs: Sequence[Path], options: Namespace | DictConfig) -> dict[str, Any]:
     settings = inference_settings(runs, options)
     return {key: value for key, value in settings.items() if key not in ("window", "overlap")}
-
-
-def _typed(value: Any) -> str:
-    if isinstance(value, list):
-        return str(value[0]) if len(value) == 1 else f"[{','.join(map(str, value))}]"
-    return str(value).lower()

@@ -88,18 +88,17 @@ def train(cfg: DictConfig) -> None:
     Raises:
         InputError: The config has a mistake, or another process trains in the folder.
     """
-    from seglab.cli.checks import check_config
-    from seglab.cli.word_checks import check_added, check_kinds, check_without
+    from seglab.cli.checks import check_config, check_place
+    from seglab.cli.word_checks import check_words
 
     run, overrides = Path(cfg.run_dir), list(HydraConfig.get().overrides.task)
     if not is_first_process():
         return fit_and_test(cfg, run)
     if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root"):
         cfg.data.root = str(Path(cfg.data.root).resolve())
-    check_without(cfg, overrides)
-    check_kinds(cfg, overrides)
-    check_added(cfg, overrides)
+    check_words(cfg, overrides)
     check_config(cfg)
+    check_place(cfg)
     make_folder(run, "run_dir")
     with lock(run, attempts=10) as free:  # who only asks whether it is held, holds it for a moment
         if not free:

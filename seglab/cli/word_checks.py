@@ -16,6 +16,17 @@ from seglab.numeric import is_number
 _OR_A_WORD = ("trainer.devices", "trainer.deterministic")  # keys whose number, true or false may be a word, too
 
 
+def check_words(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses what `check_without`, `check_kinds` and `check_added` refuse.
+
+    Raises:
+        InputError: The first of these.
+    """
+    check_without(cfg, overrides)
+    check_kinds(cfg, overrides)
+    check_added(cfg, overrides)
+
+
 def check_kinds(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Refuses a word where the config has a number, and what is neither true nor false where it has one of these.
 

@@ -86,7 +86,8 @@ def test_predicted_probabilities_have_it(call, overconfident, tmp_path):
         (
             ["temperature=fitted", "flip=true", "window=20", "checkpoint=[best,last]", "scales=[0.5,1]"],
             "temperature=fitted: {run}/evaluation/val-best-last-flip-scales-0.5-1/temperature.json is missing: python "
-            "evaluate.py run={run} checkpoint=[best,last] flip=true scales=[0.5,1] split=val temperature=fit writes it",
+            "evaluate.py run={run} 'checkpoint=[best,last]' flip=true 'scales=[0.5,1]' split=val temperature=fit "
+            "writes it",
         ),
     ],
 )
