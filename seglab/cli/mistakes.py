@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -190,9 +190,9 @@ def _chosen(config_name: str) -> list[str]:
 
 def _composed(config_name: str, choices: Sequence[str]) -> DictConfig:
     """Returns a config; an empty one where it cannot be composed."""
-    GlobalHydra.instance().clear()
+    in_hydra = GlobalHydra.instance().is_initialized()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with nullcontext() if in_hydra else initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(config_name, list(choices))
     except HydraException:
         return OmegaConf.create()

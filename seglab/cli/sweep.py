@@ -1,8 +1,10 @@
 """Sweeps that finish: what each job of a multirun needs is said and done, and what became of it."""
 
+import shlex
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seglab.cli import job
-from seglab.cli.mistakes import told_in_a_line
+from seglab.cli.mistakes import EXIT_STATUS, told_in_a_line
 from seglab.cli.run_folder import make_folder, read_summary, shown
 from seglab.cli.sweep_job import claim, put_aside, slot, start_words
 from seglab.cli.sweep_plan import (
@@ -98,9 +100,10 @@ class Sweep:
                 file=sys.stderr,
             )
         if unfinished:
-            print(f"\n{len(unfinished)} of {len(self.jobs)} jobs did not finish; the same command goes on with them.")
+            remedy = _remedy([read_summary(self.folder / each.folder).get("error") for each in unfinished])
+            print(f"\n{len(unfinished)} of {len(self.jobs)} jobs did not finish; {remedy}.")
         else:
-            print(f"\nseglab compare {shown(self.folder)}   says which of them are better")
+            print(f"\nseglab compare {shlex.quote(shown(self.folder))}   says which of them are better")
         return 1 if unfinished else 0
 
     def _print(self, column: str, title: str, value: Any) -> None:
@@ -114,6 +117,16 @@ class Sweep:
 def _outcome(run: Path) -> str:
     summary, status = read_summary(run), job.status(run)
     return f"{status}: test mIoU {summary['test_miou']:.4f}" if status == "finished" else status
+
+
+def _remedy(errors: Sequence[str | None]) -> str:
+    """Returns what to do about jobs that ended with these errors: a mistake of the user's would come again."""
+    refused = f"exit status {EXIT_STATUS}"  # before the run noted anything
+    mistakes = sum(error == refused or str(error).startswith("InputError: ") for error in errors)
+    if not mistakes:
+        return "the same command goes on with them"
+    others = "; the same command goes on with the others" if mistakes < len(errors) else ""
+    return f"{mistakes} by a mistake: correct the words, or the file, that the error names{others}"
 
 
 def run_planned_job(cfg: DictConfig) -> None:

@@ -17,6 +17,7 @@ from seglab.cli import job
 from seglab.cli.conf_groups import CONF
 from seglab.cli.run_folder import has_checkpoint, read_summary, resolved
 from seglab.cli.stamp import git_commit
+from seglab.cli.sweep_checks import refuse_mistakes
 from seglab.lab.result_config import config_hash
 from seglab.lab.runs import PLAN
 from seglab.replace_text import replace_text
@@ -62,7 +63,7 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
     as those of two datasets do, it is the one of the job's name, or else one of its data.
 
     Raises:
-        InputError: A job's config has a mistake.
+        InputError: The config of a job that starts has a mistake.
     """
     known: dict[tuple[str, int], dict[str, str | None]] = {}  # by config and seed: the data of each folder
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -71,7 +72,8 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
             folders[path.name] = summary.get("data_fingerprint")
     taken = {name for folders in known.values() for name in folders}
     taken |= {each.folder for each in read_plan(folder) if each.overrides not in jobs}  # of a sweep that runs now, too
-    configs = [resolved_config(words) for words in jobs]
+    composed = list(map(job_config, jobs))
+    configs = list(map(resolved, composed))
     digests = [config_hash(config) for config in configs]
     of_job = [known.get((digest, config["seed"]), {}) for digest, config in zip(digests, configs, strict=True)]
     names = job_names(jobs)
@@ -88,6 +90,7 @@ def plan(folder: Path, jobs: Sequence[list[str]]) -> list[Job]:
             name = next(free for free in _names(name, digest) if free not in taken)
         taken.add(name)
         planned.append(Job(words, name, action, note))
+    refuse_mistakes(each for each in zip(planned, composed, digests, strict=True) if each[0].action in (START, AGAIN))
     return planned
 
 
@@ -110,11 +113,16 @@ def read_plan(folder: Path) -> list[Job]:
         return []
 
 
-def resolved_config(words: list[str]) -> dict[str, Any]:
-    """Returns the config that words of a command line make, every reference resolved, without a run's folder."""
+def job_config(words: list[str]) -> DictConfig:
+    """Returns the config that words of a command line make, without a run's folder."""
     cfg = compose("train", words)
     cfg.run_dir = ""  # Hydra knows it when the job runs
-    return resolved(cfg)
+    return cfg
+
+
+def resolved_config(words: list[str]) -> dict[str, Any]:
+    """Returns the `job_config` with every reference resolved."""
+    return resolved(job_config(words))
 
 
 def _hash(run: Path, summary: dict[str, Any]) -> str:
