@@ -146,7 +146,7 @@ def build_scored_task(cfg: DictConfig, run_cfg: DictConfig, runs: list[Path]) ->
     Raises:
         InputError: As `load_inference`.
     """
-    from seglab.cli.build import build_loss
+    from seglab.cli.build_loss import build_loss
     from seglab.cli.network import load_inference, restore
     from seglab.task import SegmentationTask
 

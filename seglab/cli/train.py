@@ -137,7 +137,8 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
     import_torchmetrics()
     import pytorch_lightning as pl
 
-    from seglab.cli.build import build_callbacks, build_task, build_trainer, class_weights
+    from seglab.cli.build import build_callbacks, build_task, build_trainer
+    from seglab.cli.build_loss import class_weights
     from seglab.cli.loggers import build_loggers, closed_wandb
 
     quiet()

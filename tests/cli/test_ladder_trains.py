@@ -7,7 +7,8 @@ import pytest
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 
-from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer, class_weights
+from seglab.cli.build import build_callbacks, build_datamodule, build_task, build_trainer
+from seglab.cli.build_loss import class_weights
 from seglab.cli.conf_groups import CONF
 from seglab.cli.resolvers import register_resolvers
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from seglab.cli import stats
-from seglab.cli.build import build_datamodule, class_weights
+from seglab.cli.build import build_datamodule
+from seglab.cli.build_loss import class_weights
 from seglab.cli.data_command import compose_data
 
 

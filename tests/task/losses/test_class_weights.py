@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from seglab.cli.build import class_weights
+from seglab.cli.build_loss import class_weights
 from seglab.data.statistics import Statistics
 from seglab.errors import InputError
 

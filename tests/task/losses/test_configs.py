@@ -10,7 +10,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from seglab.cli.build import build_task, class_weights
+from seglab.cli.build import build_task
+from seglab.cli.build_loss import class_weights
 from seglab.cli.resolvers import register_resolvers
 from seglab.data.statistics import Statistics
 from seglab.errors import InputError
