@@ -159,6 +159,7 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
         if cfg.trainer.precision not in ("auto", trainer.precision):
             log.info("trainer.precision=%s is %s here", cfg.trainer.precision, trainer.precision)
         if note_seconds is not None:
+            log.info("run %s", shown(run))
             trainer.callbacks.append(pl.callbacks.LambdaCallback(on_train_epoch_end=lambda *_: note_seconds()))
         with told_endings(cfg, trainer):
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)

@@ -49,7 +49,8 @@ def test_a_run_folder_holds_what_it_promises(trained):
     assert "model.head.weight" in best["state_dict"] and "model.mean" in best["state_dict"]
     assert len(list((trained / "evaluation" / "test" / "predictions").glob("*.png"))) == 4
     assert OmegaConf.load(trained / ".hydra" / "config.yaml").model.width == 0.02
-    assert "epoch 2/2" in (trained / "train.log").read_text()
+    said = (trained / "train.log").read_text()
+    assert "epoch 2/2" in said and said.index(f"run {trained}\n") < said.index("epoch 1/2")
 
 
 def test_the_last_line_says_where_the_run_is_and_its_miou(call, tmp_path):

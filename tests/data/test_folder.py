@@ -204,7 +204,7 @@ def test_photographs_of_another_kind_are_told_so(tmp_path):
 
 
 def test_missing_and_empty_folders_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"images: no such folder; data\.root must hold"):
+    with pytest.raises(InputError, match=r"images: no such folder; data\.root=PATH names"):
         folder(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()

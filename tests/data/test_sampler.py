@@ -78,7 +78,7 @@ def test_repeat_factors_are_those_of_the_paper():
 @pytest.mark.parametrize("world", [1, 2])
 def test_each_batch_has_one_size_wherever_it_starts(world):
     def keys(rank=0, **options):
-        return list(MixedSizeSampler([8, 16, 32], 4, 50, 3, rank=rank, world_size=world, **options))
+        return list(MixedSizeSampler([8, 16, 32], 4, length=50, seed=3, rank=rank, world_size=world, **options))
 
     whole = keys(epoch=2)
     assert [key[:2] for key in whole] == list(EpochSampler(50, 3, 2, world_size=world))
