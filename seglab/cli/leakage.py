@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def is_own_data(source: "Source", run: Path) -> bool:
     """Returns whether a dataset is the one that a run was trained on, split as it was, wherever it lies now."""
-    return source.content_digest() == read_summary(run).get("data_fingerprint")
+    try:
+        return source.content_digest() == read_summary(run).get("data_fingerprint")
+    except InputError:  # a file of a split that is not scored is not there
+        return False
 
 
 def refuse_changed_data(is_own: bool, run: Path, data: DictConfig) -> None:
@@ -53,10 +56,18 @@ def warn_of_training_images(runs: Sequence[Path], source: "Source", split: str) 
         own = training_source(run)
         names = [] if own is None else own.names("train").tolist()
         for place, name in enumerate(names):
-            if name in places and np.array_equal(own.read("train", place)[0], source.read(split, places[name])[0]):
+            if name in places and _same_photograph((own, "train", place), (source, split, places[name])):
                 print(f"warning: {run} was trained on images that are scored here, {name} for one: the score flatters",
                       file=sys.stderr)  # fmt: skip
                 break
+
+
+def _same_photograph(*places: "tuple[Source, str, int]") -> bool:
+    try:
+        one, other = (source.read(split, place)[0] for source, split, place in places)
+    except InputError:  # gone, or damaged
+        return False
+    return np.array_equal(one, other)
 
 
 def training_source(run: Path) -> "Source | None":

@@ -110,6 +110,9 @@ def test_a_dataset_that_has_changed_is_another_one(call, run, voc_subset, tmp_pa
     status, _, err = call("evaluate", f"run={moved}", f"data.root={other}", "overlays=false")
     assert status == 0 and "was trained on images that are scored here" in err
     assert (moved / "evaluation" / "test" / "metrics.json").read_text() == before
+    (other / "JPEGImages" / f"{(lists / 'val.txt').read_text().split()[0]}.jpg").unlink()
+    status, _, err = call("evaluate", f"run={moved}", f"data.root={other}", "overlays=false")
+    assert status == 0, err  # what is not scored need not be there
 
 
 def test_a_test_split_that_is_the_val_split_is_said(call, voc_subset, tmp_path):
