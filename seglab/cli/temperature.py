@@ -4,16 +4,13 @@ import json
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from seglab.cli.command_line import typed
 from seglab.cli.evaluation_folder import inference_settings, settings_name
 from seglab.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 FITTED = "fitted"
 FIT = "fit"

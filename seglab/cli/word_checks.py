@@ -1,6 +1,7 @@
 """Mistakes in the words of a command line, which the composed config does not show."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
@@ -39,11 +40,11 @@ def check_kinds(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """
     own = [word.split("=", 1)[0].lstrip("+") for word in overrides]
     groups = {key for key in own if (CONF / key).is_dir()}
-    choices = [word for word, key in zip(overrides, own, strict=True) if key in groups]
+    choices = tuple(word for word, key in zip(overrides, own, strict=True) if key in groups)
     keys = [key for key in own if key not in groups and key not in _OR_A_WORD]
     values = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in keys}
     suspects = {key: value for key, value in values.items() if value is not None}
-    before = compose("train", choices) if suspects else None  # a tenth of a second
+    before = _without_values(choices) if suspects else None
     faults = []
     for key, value in suspects.items():
         try:
@@ -56,6 +57,12 @@ def check_kinds(cfg: DictConfig, overrides: Sequence[str]) -> None:
             faults.append(f"{key}={value}: give true or false")
     if faults:
         raise InputError("\n".join(faults))
+
+
+@lru_cache(maxsize=8)  # a tenth of a second, and jobs of a sweep have few choices among them
+def _without_values(choices: tuple[str, ...]) -> DictConfig:
+    """Returns the config of these choices alone; it is not to be changed."""
+    return compose("train", list(choices))
 
 
 def check_added(cfg: DictConfig, overrides: Sequence[str]) -> None:
