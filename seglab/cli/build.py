@@ -101,6 +101,7 @@ def build_model(
             mean=mean,
             std=std,
             auxiliary_weights=auxiliary_weights(cfg),
+            object_classifier=instantiate(cfg.model.get("object_classifier"), _convert_="all"),
         )
     except ValueError as error:
         raise InputError(f"model={cfg.model.name}: {error}") from None

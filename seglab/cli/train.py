@@ -152,6 +152,10 @@ def fit_and_test(cfg: DictConfig, run: Path, note_seconds: Callable[[], None] | 
     checkpoint = last_checkpoint(Path(cfg.resume)) if cfg.resume else None
     if checkpoint and checkpoint.name != "last.ckpt":
         log.warning("last.ckpt is missing or damaged: going on from %s", shown(checkpoint))
+    if task.model.object_classifier is not None and checkpoint is None:
+        from seglab.task.fit_objects import fit_objects
+
+        fit_objects(task.model.object_classifier, datamodule.train_dataset.reader, cfg.seed)
     with closed_wandb(run):
         loggers = build_loggers(cfg) if is_first_process() else []
         trainer = build_trainer(cfg, task.model, build_callbacks(cfg), loggers)

@@ -4,6 +4,7 @@ from seglab.models.blocks import ConvBlock, GroupNorm, ResidualBlock, SqueezeExc
 from seglab.models.decoders import ConvDecoder, DecoderStage, NoDecoder
 from seglab.models.deeplabv3plus import ASPP, DeepLabV3PlusDecoder
 from seglab.models.encoders import ConvEncoder
+from seglab.models.fisher_classifier import FisherClassifier
 from seglab.models.fpn import FPNDecoder
 from seglab.models.sampling import (
     BilinearUpsample,
@@ -32,6 +33,7 @@ __all__ = [
     "DecoderStage",
     "DeepLabV3PlusDecoder",
     "FPNDecoder",
+    "FisherClassifier",
     "GroupNorm",
     "MaxPoolDownsample",
     "NoDecoder",

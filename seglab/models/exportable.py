@@ -35,7 +35,9 @@ class Exportable(nn.Module):
         """
         resized = image if self.resize is None else resize_shorter_side(image, self.resize)
         height, width = resized.shape[-2:]
-        logits = self.model(pad_to_stride(resized, self.model.stride))[..., :height, :width]
+        logits = self.model.segment(pad_to_stride(resized, self.model.stride))[..., :height, :width]
+        if self.model.object_classifier is not None:
+            logits = self.model.object_classifier(resized, logits)
         if self.resize is not None:
             logits = F.interpolate(logits, image.shape[-2:], mode="bilinear")
         found = {"mask": logits.argmax(1).to(torch.uint8), "logits": logits, "probabilities": logits.softmax(1)}

@@ -29,6 +29,8 @@ class Segmenter(nn.Module):
         std: Standard deviation of each image channel, in units of [0, 1].
         auxiliary_weights: For each auxiliary head the stride of its feature, of several the deepest, and the weight of
             its loss.
+        object_classifier: Maps an image and its logits to better logits, see `FisherClassifier`; takes no part while
+            training.
 
     Raises:
         ValueError: If the encoder's first feature is not at full resolution, a standard deviation or an auxiliary
@@ -47,6 +49,7 @@ class Segmenter(nn.Module):
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
         auxiliary_weights: Mapping[int, float] | None = None,
+        object_classifier: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if encoder.strides[0] != 1:
@@ -57,6 +60,7 @@ class Segmenter(nn.Module):
         self.decoder = decoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(decoder.out_channels, num_classes, kernel_size=1)
+        self.object_classifier = object_classifier
         auxiliary_weights = auxiliary_weights or {}
         positive = all(0 < weight < math.inf for weight in auxiliary_weights.values())
         if not positive or not set(auxiliary_weights) <= set(encoder.strides):
@@ -83,6 +87,13 @@ class Segmenter(nn.Module):
 
         While training with auxiliary heads, returns a list of the logits and those of each auxiliary head.
         """
+        logits = self.segment(image)
+        if self.training or self.object_classifier is None:
+            return logits
+        return self.object_classifier(image, logits)
+
+    def segment(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Does what `forward` does, without the object classifier."""
         x = self.prepare(image)
         padded, size = x.shape[-2:], image.shape[-2:]
         features = self.encoder(x)

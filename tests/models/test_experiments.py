@@ -47,12 +47,15 @@ SWEEPS = {
     ),
     "ablation_scratch": (
         "scratch",
-        {"without": "nothing,augment,scale,mix,balance,lovasz,context,output_stride,progressive_resize,averaging"},
+        {
+            "without": "nothing,augment,scale,mix,balance,lovasz,context,output_stride,object_classifier,"
+            "progressive_resize,averaging"
+        },
     ),
 }
 RECIPES = ("pretrained", "scratch")
 LACKS = {  # the parts that a recipe does not have
-    "pretrained": {"progressive_resize"},
+    "pretrained": {"object_classifier", "progressive_resize"},
     "scratch": {"frozen_stages", "lr_factor", "pretraining"},
 }
 PARTS = {  # the keys that without= changes
@@ -63,6 +66,7 @@ PARTS = {  # the keys that without= changes
     "lovasz": "loss.",
     "context": "model.decoder.",
     "output_stride": "model.encoder.output_stride",
+    "object_classifier": "model.object_classifier",
     "progressive_resize": "data.progressive_resize",
     "frozen_stages": "model.encoder.frozen_stages",
     "lr_factor": "model.fine_tuning.lr_factor",

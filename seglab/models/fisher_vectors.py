@@ -1,0 +1,80 @@
+"""Fisher vectors: what the local descriptors of a region have in common, as one long vector."""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class FisherVectors(nn.Module):
+    """Fisher vectors (Perronnin and Dance 2007; improved ones of Perronnin et al. 2010) of weighted descriptors.
+
+    Descriptors are brought to fewer dimensions by their principal components. A mixture of Gaussians with diagonal
+    covariances is their vocabulary; the vector is the gradient of the region's log-likelihood with respect to the
+    means and deviations of its words, with the signed square root of each value and length 1. Until `fit` it is 0.
+
+    Args:
+        channels: of a descriptor.
+        dims: that are kept of them.
+        words: Gaussians of the mixture.
+    """
+
+    def __init__(self, channels: int, dims: int, words: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(channels))
+        self.register_buffer("components", torch.zeros(channels, dims))
+        self.register_buffer("means", torch.zeros(words, dims))
+        self.register_buffer("variances", torch.ones(words, dims))
+        self.register_buffer("shares", torch.full((words,), 1 / words))
+
+    @property
+    def length(self) -> int:
+        """Values of a vector."""
+        return 2 * self.means.numel()
+
+    def fit(self, descriptors: np.ndarray, seed: int) -> None:
+        """Learns components and words from descriptors float32 (n, channels), without a label.
+
+        Raises:
+            ValueError: There are fewer descriptors than words or dimensions.
+        """
+        from sklearn.decomposition import PCA
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+
+        words, dims = self.means.shape
+        pca = PCA(dims, svd_solver="covariance_eigh").fit(descriptors)
+        mixture = GaussianMixture(words, covariance_type="diag", reg_covar=1e-4, max_iter=30, tol=0, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", category=ConvergenceWarning
+            )  # as meant: a vocabulary need not be the best
+            mixture.fit(pca.transform(descriptors))
+        learned = {
+            "center": pca.mean_,
+            "components": pca.components_.T,
+            "means": mixture.means_,
+            "variances": mixture.covariances_,
+            "shares": mixture.weights_,
+        }
+        for name, value in learned.items():
+            getattr(self, name).copy_(torch.as_tensor(value.copy()))
+
+    def forward(self, descriptors: Tensor, weights: Tensor) -> Tensor:
+        """Maps descriptors (b, n, channels) and their weights in each region (b, r, n) to vectors (b, r, length)."""
+        x = (descriptors - self.center) @ self.components
+        square = x**2
+        log_shares = self.shares.log() - 0.5 * (self.variances.log() + self.means**2 / self.variances).sum(1)
+        log_joint = x @ (self.means / self.variances).T - 0.5 * square @ (1 / self.variances).T + log_shares
+        words = log_joint.softmax(-1).mT[:, None] * weights[:, :, None]  # (b, r, words, n)
+        count = words.sum(-1, keepdim=True)
+        first, second = words @ x[:, None], words @ square[:, None]
+        shares = self.shares[:, None]
+        of_means = (first - count * self.means) / (self.variances * shares).sqrt()
+        of_deviations = (second - 2 * self.means * first + count * (self.means**2 - self.variances)) / (
+            self.variances * (2 * shares).sqrt()
+        )
+        vector = torch.cat([of_means, of_deviations], -1).flatten(2)
+        vector = vector.sign() * vector.abs().sqrt()
+        return vector / vector.norm(dim=-1, keepdim=True).clamp(min=1e-12)

@@ -1,0 +1,113 @@
+"""Fitting the object classifier to photographs in which texture alone tells the classes."""
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from seglab.errors import InputError
+from seglab.models import FisherClassifier
+from seglab.task.fit_objects import STRENGTHS, fit_objects, logistic_regression
+
+
+class Photographs:
+    """A square on flat ground, with horizontal stripes, upright ones, or one of a colour."""
+
+    def __init__(self, count=24, kinds=3, flat=False, name="photographs"):
+        self.source = SimpleNamespace(fingerprint=lambda: name)
+        self.resize, self.count, self.kinds, self.flat, self.read = None, count, kinds, flat, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        self.read += 1
+        if self.flat:
+            return np.full((48, 48, 3), 100, np.uint8), np.full((48, 48), i % 2 + 1, np.uint8)
+        rng, kind = np.random.default_rng(i), i % self.kinds
+        image = rng.integers(100, 110, (48, 48, 3))
+        top, left, width = rng.integers(4, 20), rng.integers(4, 20), 24
+        part = image[top : top + width, left : left + width]
+        waves = 60 * (np.arange(width) // 3 % 2)
+        part[:] = part + (waves[:, None, None] if kind == 0 else waves[None, :, None] if kind == 1 else [80, 0, 0])
+        mask = np.zeros((48, 48), np.uint8)
+        mask[top : top + width, left : left + width] = kind + 1
+        return image.astype(np.uint8), mask
+
+
+def classifier(num_classes=4, **options):
+    return FisherClassifier(num_classes, **{"cells": (4,), "words": (8, 4), "dims": (12, 6), **options})
+
+
+def says(objects, photographs, i):
+    image, mask = photographs[i]
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
+    certain = torch.where(torch.from_numpy(mask > 0), 8.0, -8.0)  # of some object, and of none in particular
+    logits = torch.stack([-certain, *[certain] * len(objects.bias)])[None]
+    found = objects(pixels, logits)[0].argmax(0)
+    return np.unique(found[mask > 0]).tolist(), np.unique(found[mask == 0]).tolist()
+
+
+def test_objects_of_unseen_photographs_get_their_class(caplog):
+    objects, photographs = classifier(), Photographs()
+    with caplog.at_level(logging.INFO):
+        fit_objects(objects, photographs, seed=0)
+    assert "right about 100.0 % of objects of photographs left out" in caplog.text
+    assert [says(objects, photographs, i) for i in range(100, 106)] == [([i % 3 + 1], [0]) for i in range(100, 106)]
+
+
+def test_the_same_photographs_are_described_once(caplog):
+    first, again, other, photographs = classifier(), classifier(), classifier(), Photographs(name="known")
+    fit_objects(first, photographs, seed=0)
+    read = photographs.read
+    fit_objects(again, photographs, seed=0)
+    assert photographs.read == read > 0
+    for name, value in first.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    fit_objects(other, photographs, seed=1)
+    assert photographs.read == 2 * read and not torch.equal(other.vectors[0].means, first.vectors[0].means)
+    fit_objects(classifier(words=(6, 4)), photographs, seed=0)
+    assert photographs.read == 3 * read
+
+
+def test_a_class_without_an_object_is_hardly_ever_said():
+    objects, photographs = classifier(num_classes=6), Photographs(name="two classes more than objects")
+    fit_objects(objects, photographs, seed=0)
+    assert not objects.weight[3:].any()
+    assert objects.bias[3:].tolist() == pytest.approx([-np.log(2 * 2 * 24)] * 2)  # each photograph and its mirror image
+    assert says(objects, photographs, 100)[0] == [100 % 3 + 1]
+
+
+def test_two_classes_have_a_score_each():
+    objects, photographs = classifier(num_classes=3), Photographs(kinds=2, name="two classes")
+    fit_objects(objects, photographs, seed=0)
+    assert [says(objects, photographs, i)[0] for i in (100, 101)] == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("photographs", "said"),
+    [
+        (Photographs(kinds=1, name="one class"), "objects of fewer than two classes"),
+        (Photographs(flat=True, name="flat"), "no vocabulary can be learned"),
+    ],
+)
+def test_photographs_that_it_cannot_be_fitted_to_are_refused(photographs, said):
+    with pytest.raises(InputError, match=said):
+        fit_objects(classifier(), photographs, seed=0)
+
+
+def test_the_regression_is_that_of_all_dimensions():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 2)
+    y = rng.integers(3, size=30).repeat(2)
+    x = 0.03 * (rng.normal(size=(60, 200)) + 3 * np.eye(200)[y])
+    weight, bias, accuracy = logistic_regression(x, y, groups)
+    scores = x @ weight.T + bias
+    found = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    fits = [LogisticRegression(C=strength, max_iter=2000).fit(x, y).predict_proba(x) for strength in STRENGTHS]
+    distances = sorted(np.abs(fit - found).max() for fit in fits)
+    assert 3 * distances[0] < 3e-3 < distances[1]  # of one of the strengths
+    assert 0.5 < accuracy <= 1
