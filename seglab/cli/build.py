@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from seglab.data import SegmentationDataModule
     from seglab.data.train_samples import ProgressiveResize
-    from seglab.models import Segmenter
+    from seglab.models import FisherClassifier, Segmenter
     from seglab.task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -101,10 +101,24 @@ def build_model(
             mean=mean,
             std=std,
             auxiliary_weights=auxiliary_weights(cfg),
-            object_classifier=instantiate(cfg.model.get("object_classifier"), _convert_="all"),
+            object_classifier=build_object_classifier(cfg),
         )
     except ValueError as error:
         raise InputError(f"model={cfg.model.name}: {error}") from None
+
+
+def build_object_classifier(cfg: DictConfig) -> "FisherClassifier | None":
+    """Builds what gives a second opinion on the objects, if anything does.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+    if cfg.model.get("object_classifier") is None:
+        return None
+    try:
+        return instantiate(cfg.model.object_classifier, _convert_="all")(cfg.data.num_classes)
+    except ValueError as error:
+        raise InputError(f"model.object_classifier: {error}") from None
 
 
 def auxiliary_weights(cfg: DictConfig) -> dict[int, float]:

@@ -146,7 +146,10 @@ def check_resumed(cfg: DictConfig) -> None:
     _, checkpoint = read_last_checkpoint(Path(cfg.resume))
     before = load_config(Path(cfg.resume))
     if network_of(before) != network_of(cfg):
-        raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; leave out the keys of model=")
+        remedy = "leave out the keys of model="
+        if cfg.model.get("object_classifier") and not before.model.get("object_classifier"):
+            remedy = "add model/object_classifier=none, since they have none"  # its experiment may have got one since
+        raise InputError(f"resume={cfg.resume}: its checkpoints are of another network; {remedy}")
     if before.get("averaging") and (cfg.get("averaging") or {}).get("_target_") != before.averaging["_target_"]:
         raise InputError(f"resume={cfg.resume}: its checkpoints hold an average of weights; leave out averaging=")
     # what follows from another key, such as a schedule's length, does not count beside it: references stay as they are

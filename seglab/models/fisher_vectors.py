@@ -1,6 +1,7 @@
 """Fisher vectors: what the local descriptors of a region have in common, as one long vector."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ class FisherVectors(nn.Module):
 
     Descriptors are brought to fewer dimensions by their principal components. A mixture of Gaussians with diagonal
     covariances is their vocabulary; the vector is the gradient of the region's log-likelihood with respect to the
-    means and deviations of its words, with the signed square root of each value and length 1. Until `fit` it is 0.
+    means and deviations of its words, with the signed square root of each value and length 1.
 
     Args:
         channels: of a descriptor.
@@ -47,9 +48,7 @@ class FisherVectors(nn.Module):
         pca = PCA(dims, svd_solver="covariance_eigh").fit(descriptors)
         mixture = GaussianMixture(words, covariance_type="diag", reg_covar=1e-4, max_iter=30, tol=0, random_state=seed)
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", category=ConvergenceWarning
-            )  # as meant: a vocabulary need not be the best
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)  # as meant: it need not be the best
             mixture.fit(pca.transform(descriptors))
         learned = {
             "center": pca.mean_,
@@ -61,15 +60,12 @@ class FisherVectors(nn.Module):
         for name, value in learned.items():
             getattr(self, name).copy_(torch.as_tensor(value.copy()))
 
-    def forward(self, descriptors: Tensor, weights: Tensor) -> Tensor:
-        """Maps descriptors (b, n, channels) and their weights in each region (b, r, n) to vectors (b, r, length)."""
-        x = (descriptors - self.center) @ self.components
-        square = x**2
-        log_shares = self.shares.log() - 0.5 * (self.variances.log() + self.means**2 / self.variances).sum(1)
-        log_joint = x @ (self.means / self.variances).T - 0.5 * square @ (1 / self.variances).T + log_shares
-        words = log_joint.softmax(-1).mT[:, None] * weights[:, :, None]  # (b, r, words, n)
-        count = words.sum(-1, keepdim=True)
-        first, second = words @ x[:, None], words @ square[:, None]
+    def forward(self, descriptors: Sequence[Tensor], weights: Tensor) -> Tensor:
+        """Maps descriptors, sets of (b, n, channels), and their weights in each region (b, r, n) to (b, r, length).
+
+        The weights are the same for every set. A descriptor of zeros counts nowhere.
+        """
+        count, first, second = (sum(sums) for sums in zip(*(self._sums(x, weights) for x in descriptors), strict=True))
         shares = self.shares[:, None]
         of_means = (first - count * self.means) / (self.variances * shares).sqrt()
         of_deviations = (second - 2 * self.means * first + count * (self.means**2 - self.variances)) / (
@@ -78,3 +74,13 @@ class FisherVectors(nn.Module):
         vector = torch.cat([of_means, of_deviations], -1).flatten(2)
         vector = vector.sign() * vector.abs().sqrt()
         return vector / vector.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+    def _sums(self, descriptors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns for each word the sum of its posteriors, and of these times the values and their squares."""
+        weights = weights * (descriptors != 0).any(-1)[:, None]
+        x = (descriptors - self.center) @ self.components
+        square = x**2
+        log_shares = self.shares.log() - 0.5 * (self.variances.log() + self.means**2 / self.variances).sum(1)
+        log_joint = x @ (self.means / self.variances).T - 0.5 * square @ (1 / self.variances).T + log_shares
+        words = log_joint.softmax(-1).mT[:, None] * weights[:, :, None]  # (b, r, words, n)
+        return words.sum(-1, keepdim=True), words @ x[:, None], words @ square[:, None]

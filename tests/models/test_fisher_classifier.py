@@ -40,11 +40,31 @@ def test_classes_but_background_are_weighed_by_the_opinion_and_keep_their_sum(ba
     torch.testing.assert_close(after[:, background], before[:, background])
     others = [k for k in range(4) if k != background]
     region = 1 - before[:, background, None]
-    opinion = (objects.region_vectors(image, region)[:, 0] @ objects.weight.T + objects.bias).softmax(1)
+    opinion = (objects.region_vectors(image, region)[:, 0] @ objects.weight.T + objects.bias)[:, others].softmax(1)
     expected = before[:, others] * opinion[:, :, None, None]
     expected = expected / expected.sum(1, keepdim=True) * before[:, others].sum(1, keepdim=True)
     torch.testing.assert_close(after[:, others], expected)
     assert not torch.allclose(after, before, atol=0.05)
+
+
+def test_a_class_that_is_not_judged_keeps_its_probability():
+    objects, image = classifier(num_classes=5), photos(1, 3, 20, 31)
+    objects.judged[3] = False
+    logits = torch.randn(1, 5, 20, 31, generator=torch.Generator().manual_seed(0))
+    before, after = logits.softmax(1), objects(image, logits).softmax(1)
+    torch.testing.assert_close(after[:, [0, 3]], before[:, [0, 3]])
+    torch.testing.assert_close(after.sum(1), torch.ones(1, 20, 31))
+    assert not torch.allclose(after, before, atol=0.05)
+
+
+@pytest.mark.parametrize("magnify", [1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (6, 9)], ids=str)
+def test_photographs_are_magnified_by_whole_times(magnify, size):
+    objects = classifier(magnify=magnify)
+    grid = [-(-side * magnify // 6) for side in size]
+    texture, color = objects.describe(photos(1, 3, *size))
+    assert {each.shape for each in texture} == {(1, grid[0] * grid[1], 128)} and len(texture) == len(color) == 2
+    assert objects.at_grid(torch.rand(1, 2, *size)).shape == (1, 2, grid[0] * grid[1])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (19, 33)], ids=str)
@@ -109,14 +129,19 @@ def test_an_exported_network_joins_it_as_the_run_does(resize):
         ({"cells": ()}, "even numbers"),
         ({"cells": (3,)}, "even numbers"),
         ({"cells": (4, 0)}, "even numbers"),
-        ({"background": 4}, "one of 4 classes, got 4"),
-        ({"words": (8,)}, r"for texture and for colour.*words \[8\]"),
-        ({"dims": (8, 0)}, r"positive.*dims \[8, 0\]"),
-        ({"step": 0}, "step 0"),
-        ({"magnify": 0.0}, "magnify 0.0"),
+        ({"cells": (4.0,)}, "even numbers"),
+        ({"background": 4}, "background=4: .*one of the 4 classes"),
+        ({"background": 0.0}, "background=0.0"),
+        ({"words": (8,)}, r"words=\(8,\): give two whole numbers"),
+        ({"words": 8}, "words=8: give two whole numbers"),
+        ({"dims": (8, 0)}, r"dims=\(8, 0\): .*from 1 to 128 and 96"),
+        ({"dims": (64, 97)}, "from 1 to 128 and 96"),
+        ({"step": 0}, "step=0"),
+        ({"magnify": 0.5}, "magnify=0.5: give a whole number from 1"),
+        ({"num_classes": 2}, "2 classes: there are not two but background"),
     ],
     ids=str,
 )
 def test_values_out_of_range_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
-        FisherClassifier(4, **options)
+        FisherClassifier(**{"num_classes": 4, **options})

@@ -39,7 +39,9 @@ def test_a_vector_is_the_gradient_of_the_log_likelihood():
     vectors = fitted()
     descriptors = torch.randn(2, 30, 5, generator=torch.Generator().manual_seed(1))
     weights = torch.rand(2, 3, 30, generator=torch.Generator().manual_seed(2))
-    found = vectors(descriptors, weights)
+    found = vectors([descriptors], weights)
+    halves = vectors(descriptors.split(15, 1), weights[..., :15])
+    torch.testing.assert_close(halves, vectors([descriptors], weights[..., :15].repeat(1, 1, 2)))
     assert found.shape == (2, 3, vectors.length) and vectors.length == 2 * 3 * 4
     for i in range(2):
         for r in range(3):
@@ -48,7 +50,13 @@ def test_a_vector_is_the_gradient_of_the_log_likelihood():
 
 
 def test_an_empty_region_has_a_vector_of_zeros():
-    assert not fitted()(torch.randn(1, 30, 5), torch.zeros(1, 1, 30)).any()
+    assert not fitted()([torch.randn(1, 30, 5)], torch.zeros(1, 1, 30)).any()
+
+
+def test_a_descriptor_of_zeros_counts_nowhere():
+    vectors, descriptors = fitted(), torch.randn(1, 30, 5)
+    padded = torch.cat([descriptors, torch.zeros(1, 10, 5)], 1)
+    torch.testing.assert_close(vectors([padded], torch.ones(1, 1, 40)), vectors([descriptors], torch.ones(1, 1, 30)))
 
 
 def test_components_and_words_are_those_of_the_data():
