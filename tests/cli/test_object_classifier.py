@@ -74,3 +74,12 @@ def test_evaluation_and_export_have_it(fisher_run, call, tmp_path):
     assert status == 0, out + err
     parity = json.loads((tmp_path / "model.onnx.json").read_text())["parity"]
     assert parity["pixels_equal"] >= 0.9999
+
+
+def test_a_run_that_is_older_than_it_goes_on_without(trained, call, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    status, out, err = call("train", f"resume={run}", "trainer.max_epochs=3", "model/object_classifier=fisher")
+    assert status == 2 and "of another network; add model/object_classifier=none" in out + err
+    status, out, err = call("train", f"resume={run}", "trainer.max_epochs=3", "model/object_classifier=none")
+    assert status == 0, out + err
+    assert len(rows(run)) == 3
