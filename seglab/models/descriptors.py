@@ -49,7 +49,7 @@ class DenseSIFT(nn.Module):
         length = (dx**2 + dy**2).sqrt()
         cosine, sine = self.directions[:, None, :, None, None]
         share = ((cosine * dx + sine * dy) / length.clamp(min=1e-12)).clamp(min=0)
-        histograms = length * share**2**2**2
+        histograms = length * share.square().square().square()
         histograms = _separable(F.pad(histograms, [self.cell - 1] * 4), self.triangle)
         x = cells_at_grid(histograms, self.cell, self.step)
         norm = x.norm(dim=-1, keepdim=True)
@@ -71,6 +71,7 @@ class DenseColor(nn.Module):
     def __init__(self, cell: int, step: int) -> None:
         super().__init__()
         self.cell, self.step = cell, step
+        self.register_buffer("box", torch.ones(cell), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (b, 3, h, w) in [0, 1] to descriptors (b, ceil(h / step), ceil(w / step), 96)."""
@@ -83,11 +84,9 @@ class DenseColor(nn.Module):
             ],
             1,
         )
-        moments = torch.cat([opponent, opponent**2], 1)
-        for side in ((1, self.cell), (self.cell, 1)):
-            margin = (side[0] // 2, side[1] // 2)
-            moments = F.avg_pool2d(moments, side, stride=1, padding=margin, count_include_pad=False)
-        mean, square = moments[..., : image.shape[-2], : image.shape[-1]].chunk(2, dim=1)
+        moments = torch.cat([opponent, opponent**2, torch.ones_like(opponent[:, :1])], 1)
+        sums = _separable(F.pad(moments, [self.cell // 2, self.cell // 2 - 1] * 2), self.box)
+        mean, square = (sums[:, :-1] / sums[:, -1:]).chunk(2, dim=1)
         deviation = (square - mean**2).clamp(min=0).sqrt()
         return cells_at_grid(torch.cat([mean, deviation], 1), self.cell, self.step)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from seglab.models.descriptors import DenseColor, DenseSIFT
 from seglab.models.fisher_vectors import FisherVectors
-from seglab.numeric import is_whole
+from seglab.numeric import is_number, is_whole
 
 
 class FisherClassifier(nn.Module):
@@ -17,7 +17,8 @@ class FisherClassifier(nn.Module):
 
     The network says where the objects of an image are, and this what they are, once for all of the image: the
     probability of each class but `background` is multiplied by that of a linear classifier and normed, so that they
-    keep their sum (a product of experts, Hinton 2002). Its descriptors are fixed and its vocabulary is learned without
+    keep their sum (a product of experts, Hinton 2002). One vector is that of the object, a shorter one that of its
+    surroundings, which a sheep and a sofa do not share. Its descriptors are fixed and its vocabulary is learned without
     labels, so that some hundreds of photographs do for it, where a network that learns its features from so few knows
     them by heart. It is fitted by itself, before the training (`fit_objects`), and takes no part in it: while training
     the logits stay as they are. Fisher vectors of regions for segmentation: Csurka and Perronnin 2008; of second order:
@@ -31,6 +32,8 @@ class FisherClassifier(nn.Module):
         step: distance of the descriptors in pixels of the enlarged image.
         words: of the vocabularies, of texture and of colour.
         dims: that are kept of a descriptor, of texture and of colour.
+        color: length of the vector of colour, where that of texture has 1.
+        surroundings: length of the vectors of the surroundings, where those of the object have 1.
 
     Raises:
         ValueError: A value is out of range, or there are not two classes to tell apart.
@@ -45,6 +48,8 @@ class FisherClassifier(nn.Module):
         step: int = 6,
         words: Sequence[int] = (256, 128),
         dims: Sequence[int] = (64, 24),
+        color: float = 0.5,
+        surroundings: float = 0.5,
     ) -> None:
         super().__init__()
         kinds = (DenseSIFT, DenseColor)
@@ -61,15 +66,20 @@ class FisherClassifier(nn.Module):
             if not _wholes(pair) or len(pair) != 2 or any(not 1 <= n <= m for n, m in zip(pair, most, strict=True)):
                 ranges = "each from 1" if name == "words" else f"from 1 to {most[0]} and {most[1]}"
                 raise ValueError(f"{name}={pair}: give two whole numbers, of texture and of colour, {ranges}")
+        for name, value in (("color", color), ("surroundings", surroundings)):
+            if not is_number(value) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: give a number from 0")
         self.magnify, self.step = magnify, step
-        self.settings = (num_classes, background, magnify, tuple(cells), step, tuple(words), tuple(dims))
+        self.lengths, self.surroundings = (1.0, float(color)), float(surroundings)
+        sizes = (tuple(cells), step, tuple(words), tuple(dims))
+        self.settings = (num_classes, background, magnify, *sizes, self.lengths, self.surroundings)
         self.background = background
         self.sift = nn.ModuleList(DenseSIFT(cell, step) for cell in cells)
-        self.color = nn.ModuleList(DenseColor(cell, step) for cell in cells)
+        self.opponent = nn.ModuleList(DenseColor(cell, step) for cell in cells)
         self.vectors = nn.ModuleList(
             FisherVectors(kind.channels, size, count) for kind, size, count in zip(kinds, dims, words, strict=True)
         )
-        length = sum(each.length for each in self.vectors)
+        length = 2 * sum(each.length for each in self.vectors)
         self.register_buffer("weight", torch.zeros(num_classes, length))
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("judged", torch.arange(num_classes) != background)
@@ -84,16 +94,28 @@ class FisherClassifier(nn.Module):
         objects = logits.masked_fill(~judged, -math.inf)
         anywhere = objects.logsumexp(1, keepdim=True)
         elsewhere = logits.masked_fill(judged, -math.inf).logsumexp(1, keepdim=True)
-        vector = self.region_vectors(image, (anywhere - elsewhere).sigmoid())
+        inside = (anywhere - elsewhere).sigmoid()
+        vector = self.object_vectors(image, inside, 1 - inside)
         opinion = F.linear(vector[:, 0], self.weight, self.bias)
         joined = (objects + opinion[:, :, None, None]).log_softmax(1) + anywhere
         return torch.where(judged, joined, logits)
 
-    def region_vectors(self, image: Tensor, regions: Tensor) -> Tensor:
-        """Maps images (b, 3, h, w) in 0..255 and regions (b, r, h, w) in [0, 1] to vectors (b, r, length)."""
-        weights = self.at_grid(regions)
-        kinds = zip(self.describe(image), self.vectors, strict=True)
-        return torch.cat([vectors(descriptors, weights) for descriptors, vectors in kinds], -1)
+    def object_vectors(self, image: Tensor, objects: Tensor, surroundings: Tensor) -> Tensor:
+        """Maps images and the regions of their objects to a vector of each object.
+
+        Args:
+            image: (b, 3, h, w) in 0..255.
+            objects: (b, n, h, w), the share of each object in each pixel, in [0, 1].
+            surroundings: (b, 1, h, w), that of what is no object.
+
+        Returns:
+            (b, n, length).
+        """
+        weights = self.at_grid(torch.cat([objects, surroundings], 1))
+        kinds = zip(self.lengths, self.vectors, self.describe(image), strict=True)
+        found = torch.cat([length * vectors(descriptors, weights) for length, vectors, descriptors in kinds], -1)
+        around = self.surroundings * found[:, -1:].expand_as(found[:, :-1])
+        return torch.cat([found[:, :-1], around], -1)
 
     def describe(self, image: Tensor) -> list[list[Tensor]]:
         """Maps images (b, 3, h, w) in 0..255 to their descriptors of texture and of colour.
@@ -102,7 +124,7 @@ class FisherClassifier(nn.Module):
         """
         image = self.enlarge(image.to(self.bias.dtype) / 255, "bicubic").clamp(0, 1)
         grey = (image * self.luma).sum(1, keepdim=True)
-        return [[sift(grey).flatten(1, 2) for sift in self.sift], [color(image).flatten(1, 2) for color in self.color]]
+        return [[sift(grey).flatten(1, 2) for sift in self.sift], [each(image).flatten(1, 2) for each in self.opponent]]
 
     def at_grid(self, regions: Tensor) -> Tensor:
         """Maps regions (b, r, h, w) to their share around each point of the grid (b, r, n)."""

@@ -65,7 +65,8 @@ class FisherVectors(nn.Module):
 
         The weights are the same for every set. A descriptor of zeros counts nowhere.
         """
-        count, first, second = (sum(sums) for sums in zip(*(self._sums(x, weights) for x in descriptors), strict=True))
+        sums = sum(self._sums(each, weights) for each in descriptors)
+        count, first, second = sums.split([1, *[self.means.shape[1]] * 2], -1)
         shares = self.shares[:, None]
         of_means = (first - count * self.means) / (self.variances * shares).sqrt()
         of_deviations = (second - 2 * self.means * first + count * (self.means**2 - self.variances)) / (
@@ -75,12 +76,17 @@ class FisherVectors(nn.Module):
         vector = vector.sign() * vector.abs().sqrt()
         return vector / vector.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
-    def _sums(self, descriptors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns for each word the sum of its posteriors, and of these times the values and their squares."""
+    def _sums(self, descriptors: Tensor, weights: Tensor) -> Tensor:
+        """Returns for each region and word the sum of its posteriors, and of these times the values and their squares.
+
+        These are one row (b, r, words, 1 + 2 * dims).
+        """
         weights = weights * (descriptors != 0).any(-1)[:, None]
         x = (descriptors - self.center) @ self.components
         square = x**2
         log_shares = self.shares.log() - 0.5 * (self.variances.log() + self.means**2 / self.variances).sum(1)
         log_joint = x @ (self.means / self.variances).T - 0.5 * square @ (1 / self.variances).T + log_shares
-        words = log_joint.softmax(-1).mT[:, None] * weights[:, :, None]  # (b, r, words, n)
-        return words.sum(-1, keepdim=True), words @ x[:, None], words @ square[:, None]
+        values = torch.cat([torch.ones_like(x[..., :1]), x, square], -1)
+        of_regions = (weights.mT[..., None] * values[:, :, None]).flatten(2)  # one product for all regions
+        sums = log_joint.softmax(-1).mT @ of_regions
+        return sums.unflatten(-1, (weights.shape[1], values.shape[-1])).transpose(1, 2)

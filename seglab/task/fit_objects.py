@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch.nn import functional as F
 
 from seglab.data import cache
 from seglab.errors import InputError
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
     from seglab.data.reader import Reader
 
 _log = logging.getLogger(__name__)
-_VERSION = 2  # part of the key: raise it whenever the same photographs give another classifier
+_VERSION = 3  # part of the key: raise it whenever the same photographs give another classifier
 DESCRIPTORS = 60_000  # that a vocabulary is learned from
 PHOTOGRAPHS = (300, 1500)  # that give descriptors to the vocabularies, and objects, at most
 SMALLEST = 0.01  # share of its photograph that an object has at least
-STRENGTHS = (10.0, 3.0, 30.0, 100.0)  # of the logistic regression, inverse to its penalty; the first if none is tried
+SCALES = (0.7, 1.35)  # of the mirror images, drawn evenly by their logarithm
+STRENGTHS = (30.0, 10.0, 100.0, 300.0)  # of the logistic regression, inverse to its penalty; the first if none is tried
 FOLDS = 5
 
 
@@ -31,9 +34,9 @@ def fit_objects(classifier: FisherClassifier, reader: "Reader", seed: int) -> No
     """Gives a classifier its vocabularies and weights, from the cache folder where they are known.
 
     Vocabularies are learned from descriptors of the photographs. An object is what a photograph has of a class; its
-    mirror image is another. The classifier is a logistic regression with an L2 penalty, of the strength that has the
-    smallest cross entropy on photographs that are left out (five folds). A class without an object is not judged: it
-    keeps the network's probability, as the background does.
+    mirror image, smaller or larger, is another. The classifier is a logistic regression with an L2 penalty, of the
+    strength that has the smallest cross entropy on photographs that are left out (five folds). A class without an
+    object is not judged: it keeps the network's probability, as the background does.
 
     Args:
         classifier: gets what is learned.
@@ -86,7 +89,7 @@ def _fit(classifier: FisherClassifier, reader: "Reader", seed: int) -> float:
             raise InputError(
                 f"model.object_classifier: no vocabulary can be learned of these images: {error}"
             ) from None
-    x, classes, owners = _objects(classifier, reader, np.sort(rng.permutation(len(reader))[:most_of_objects]))
+    x, classes, owners = _objects(classifier, reader, np.sort(rng.permutation(len(reader))[:most_of_objects]), rng)
     seen = np.unique(classes)
     if len(seen) < 2:
         raise InputError(
@@ -101,7 +104,7 @@ def _fit(classifier: FisherClassifier, reader: "Reader", seed: int) -> float:
 
 
 def _objects(
-    classifier: FisherClassifier, reader: "Reader", numbers: np.ndarray
+    classifier: FisherClassifier, reader: "Reader", numbers: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the vector of each object (n, length), its class, and the number of its photograph."""
     vectors, classes, owners = [], [], []
@@ -111,10 +114,12 @@ def _objects(
         kept = [k for k in others if (mask == k).mean() >= SMALLEST]
         if not kept:
             continue
-        regions = np.stack([mask == k for k in kept])
-        for part, region in ((image, regions), (image[:, ::-1], regions[..., ::-1])):
-            region = torch.from_numpy(np.ascontiguousarray(region)[None]).float()
-            vectors.append(classifier.region_vectors(_batch(part), region)[0].numpy())
+        regions = np.stack([mask == k for k in (*kept, classifier.background)])
+        plain = _batch(image).float(), torch.from_numpy(regions[None]).float()
+        scale = math.exp(rng.uniform(*np.log(SCALES)))
+        size = [max(1, round(scale * side)) for side in mask.shape]
+        for part, region in (plain, [_mirrored(each, size) for each in plain]):
+            vectors.append(classifier.object_vectors(part, region[:, :-1], region[:, -1:])[0].numpy())
             classes += kept
             owners += [i] * len(kept)
     return np.concatenate(vectors) if vectors else np.empty((0, 0)), np.array(classes, int), np.array(owners, int)
@@ -167,6 +172,11 @@ def _left_out(strength: float, x: np.ndarray, y: np.ndarray, groups: np.ndarray)
             probabilities[np.ix_(left, columns)] = regression.predict_proba(x[left])
     of_own = probabilities[np.arange(len(y)), np.searchsorted(classes, y)]
     return float(-np.log(of_own.clip(1e-6)).mean()), float((classes[probabilities.argmax(1)] == y).mean())
+
+
+def _mirrored(x: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """Mirrors (b, c, h, w) and brings it to another size; values keep their range."""
+    return F.interpolate(x.flip(-1), size, mode="bilinear", antialias=True)
 
 
 def _batch(image: np.ndarray) -> torch.Tensor:

@@ -33,6 +33,8 @@ def test_a_ramp_has_its_gradient_in_one_direction():
     ramp = (torch.arange(40.0) / 40).expand(1, 1, 40, 40)
     middle = DenseSIFT(4, 20)(ramp)[0, 1, 1].view(16, 8)  # cells by directions: right, down right, down ...
     assert (middle[:, 0] > 0.1).all() and (middle[:, 1:] < 0.3 * middle[:, :1]).all()
+    beside = 1 / 2**4 / (16 * (1 + 2 / 2**8)) ** 0.5  # cos(45°)^8 of each of 16 cells' own bin, which is cut at 0.2
+    torch.testing.assert_close(middle[:, [1, 7]] / middle[:, :1], torch.full((16, 2), (beside / 0.2) ** 0.5))
     turned = DenseSIFT(4, 20)(ramp.mT)[0, 1, 1].view(16, 8)
     torch.testing.assert_close(turned[:, 2].view(4, 4).mT.flatten(), middle[:, 0])
 

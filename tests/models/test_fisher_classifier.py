@@ -40,7 +40,8 @@ def test_classes_but_background_are_weighed_by_the_opinion_and_keep_their_sum(ba
     torch.testing.assert_close(after[:, background], before[:, background])
     others = [k for k in range(4) if k != background]
     region = 1 - before[:, background, None]
-    opinion = (objects.region_vectors(image, region)[:, 0] @ objects.weight.T + objects.bias)[:, others].softmax(1)
+    vector = objects.object_vectors(image, region, 1 - region)[:, 0]
+    opinion = (vector @ objects.weight.T + objects.bias)[:, others].softmax(1)
     expected = before[:, others] * opinion[:, :, None, None]
     expected = expected / expected.sum(1, keepdim=True) * before[:, others].sum(1, keepdim=True)
     torch.testing.assert_close(after[:, others], expected)
@@ -76,15 +77,32 @@ def test_any_size_and_a_batch_as_its_images_one_by_one(size):
         torch.testing.assert_close(together[i], objects(image[i, None], logits[i, None])[0], atol=1e-4, rtol=1e-4)
 
 
-def test_of_an_object_only_what_is_inside_it_counts():
+def test_of_an_object_only_what_is_inside_it_counts_and_what_is_around_all():
     objects, image = classifier(), photos(1, 3, 60, 60)
-    region = torch.zeros(1, 2, 60, 60)
-    region[:, 0, :20, :20], region[:, 1, 40:, 40:] = 1, 1
-    found, changed = objects.region_vectors(image, region), image.clone()
+    region = torch.zeros(1, 3, 60, 60)
+    region[:, 0, :20, :20], region[:, 1, 40:, 40:], region[:, 2, :20, 40:] = 1, 1, 1
+    found, changed = objects.object_vectors(image, region[:, :2], region[:, 2:]), image.clone()
     changed[..., 40:, 40:] = photos(1, 3, 20, 20, seed=1)
-    again = objects.region_vectors(changed, region)
-    torch.testing.assert_close(again[:, 0], found[:, 0])
-    assert not torch.allclose(again[:, 1], found[:, 1], atol=0.01)
+    again = objects.object_vectors(changed, region[:, :2], region[:, 2:])
+    assert found.shape == (1, 2, objects.weight.shape[1])
+    (inside, around), (inside_again, around_again) = (each[0].chunk(2, -1) for each in (found, again))
+    torch.testing.assert_close(inside_again[0], inside[0])
+    assert not torch.allclose(inside_again[1], inside[1], atol=0.01)
+    torch.testing.assert_close(around, around[:1].expand(2, -1))
+    torch.testing.assert_close(around_again, around)
+    changed[..., :20, 40:] = photos(1, 3, 20, 20, seed=2)
+    inside_again, around_again = objects.object_vectors(changed, region[:, :2], region[:, 2:])[0].chunk(2, -1)
+    torch.testing.assert_close(inside_again[0], inside[0])
+    assert not torch.allclose(around_again, around, atol=0.01)
+
+
+def test_vectors_of_texture_and_colour_of_objects_and_surroundings_have_their_lengths():
+    objects = classifier(color=0.25, surroundings=2)
+    region = torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    found = objects.object_vectors(photos(2, 3, 40, 40), region, 1 - region)[:, 0]
+    parts = found.split([each.length for each in objects.vectors] * 2, -1)
+    lengths = torch.stack([part.norm(dim=-1) for part in parts], 1)
+    torch.testing.assert_close(lengths, torch.tensor([[1, 0.25, 2, 0.5]]).expand(2, 4))
 
 
 def test_it_takes_no_part_in_training():
@@ -138,6 +156,9 @@ def test_an_exported_network_joins_it_as_the_run_does(resize):
         ({"dims": (64, 97)}, "from 1 to 128 and 96"),
         ({"step": 0}, "step=0"),
         ({"magnify": 0.5}, "magnify=0.5: give a whole number from 1"),
+        ({"color": -0.5}, "color=-0.5: give a number from 0"),
+        ({"color": float("inf")}, "color=inf: give a number from 0"),
+        ({"surroundings": True}, "surroundings=True: give a number from 0"),
         ({"num_classes": 2}, "2 classes: there are not two but background"),
     ],
     ids=str,

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from seglab.errors import InputError
 from seglab.models import FisherClassifier
-from seglab.task.fit_objects import STRENGTHS, fit_objects, logistic_regression
+from seglab.task.fit_objects import SCALES, STRENGTHS, _objects, fit_objects, logistic_regression
 
 
 class Photographs:
@@ -65,6 +65,39 @@ def test_objects_of_unseen_photographs_get_their_class(caplog):
     assert [says(objects, photographs, i) for i in range(100, 106)] == [([i % 3 + 1], [0]) for i in range(100, 106)]
 
 
+class Seen:
+    """Takes the place of a classifier, and keeps what it is asked to describe."""
+
+    bias, background = torch.zeros(4), 0
+
+    def __init__(self):
+        self.kept = []
+
+    def object_vectors(self, image, objects, surroundings):
+        self.kept.append((image[0], objects[0], surroundings[0]))
+        return torch.zeros(1, objects.shape[1], 2)
+
+
+def test_an_object_is_seen_as_it_is_and_in_a_mirror_smaller_or_larger():
+    seen, photographs = Seen(), Photographs(count=40)
+    vectors, classes, owners = _objects(seen, photographs, np.arange(40), np.random.default_rng(0))
+    assert len(vectors) == 80 and classes.tolist() == [i % 3 + 1 for i in range(40) for _ in range(2)]
+    assert owners.tolist() == np.arange(40).repeat(2).tolist()
+    sides = []
+    for i, (plain, mirrored) in enumerate(zip(seen.kept[::2], seen.kept[1::2], strict=True)):
+        image, mask = photographs[i]
+        parts = image.transpose(2, 0, 1), mask[None] == i % 3 + 1, mask[None] == 0
+        for found, reflected, part in zip(plain, mirrored, parts, strict=True):
+            assert np.array_equal(found.numpy(), part)
+            sides.append(reflected.shape[-1])
+            back = torch.nn.functional.interpolate(reflected[None], (48, 48), mode="bilinear", antialias=True)[0].flip(
+                -1
+            )
+            assert np.corrcoef(back.numpy().ravel(), part.ravel())[0, 1] > 0.8
+    low, high = 48 * SCALES[0], 48 * SCALES[1]
+    assert low - 1 < min(sides) < 48 * 0.8 and 48 * 1.2 < max(sides) < high + 1
+
+
 def test_the_same_photographs_are_described_once(caplog):
     first, again, other, photographs = classifier(), classifier(), classifier(), Photographs(name="known")
     fit_objects(first, photographs, seed=0)
@@ -94,8 +127,9 @@ def test_the_background_is_any_class_and_ignored_pixels_are_of_none(background):
     assert objects.judged.tolist() == [k != background for k in range(4)]
     for i in (100, 101, 102):
         image, mask = photographs[i]
-        region = torch.from_numpy((mask != background) & (mask != 255))[None, None].float()
-        vector = objects.region_vectors(torch.from_numpy(image.transpose(2, 0, 1).copy())[None], region)[0, 0]
+        regions = [(mask != background) & (mask != 255), mask == background]
+        inside, around = (torch.from_numpy(region)[None, None].float() for region in regions)
+        vector = objects.object_vectors(torch.from_numpy(image.transpose(2, 0, 1).copy())[None], inside, around)[0, 0]
         scores = (objects.weight @ vector + objects.bias).masked_fill(~objects.judged, -np.inf)
         assert int(scores.argmax()) == mask[24, 24]
 
