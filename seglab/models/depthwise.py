@@ -19,7 +19,8 @@ class DepthwiseConv2d(nn.Conv2d):
       in the first DeepLab (Chen et al. 2017, arXiv:1606.00915);
     - where such a map would be smaller than three pixels, the kernel's weights multiply shifted maps one by one, which
       can be differentiated once;
-    - a strided convolution computes in float32 under autocast, and keeps its input in float32 for the backward pass.
+    - a strided convolution computes in float32 under autocast, and keeps its input in float32 for the backward pass;
+      on a CPU without instructions for bf16 every one does, since PyTorch then sums its gradients in bf16.
 
     The same sums in another order. Left to oneDNN are even kernels, padding other than with zeros, and dilated
     convolutions that are strided or change the size.
@@ -38,9 +39,9 @@ class DepthwiseConv2d(nn.Conv2d):
         is_autocast = torch.is_autocast_enabled("cpu")
         if not self.training or features.device.type != "cpu" or (is_autocast and self.weight.dtype != torch.float32):
             return super().forward(features)
-        if max(self.stride) > 1 and is_autocast:
+        if is_autocast and (max(self.stride) > 1 or not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
             with torch.autocast("cpu", enabled=False):
-                return super().forward(features.float()).to(torch.get_autocast_dtype("cpu"))
+                return self.forward(features.float()).to(torch.get_autocast_dtype("cpu"))
         if min(self.dilation) > 1 and self._keeps_the_size():
             return self._dilated(features)
         return super().forward(features)
