@@ -1,6 +1,7 @@
 """Fitting the object classifier to photographs in which texture alone tells the classes."""
 
 import logging
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_one_photograph_with_two_classes_does(caplog):
     photographs.kept = image, mask
     with caplog.at_level(logging.INFO):
         fit_objects(objects, photographs, seed=0)
-    assert "fitted in 0 s\n" in caplog.text and objects.judged.sum() == 2
+    assert re.search(r"fitted in \d+ s\n", caplog.text) and objects.judged.sum() == 2  # with no share of those left out
 
 
 def test_two_classes_have_a_score_each():
