@@ -39,7 +39,7 @@ class DepthwiseConv2d(nn.Conv2d):
         is_autocast = torch.is_autocast_enabled("cpu")
         if not self.training or features.device.type != "cpu" or (is_autocast and self.weight.dtype != torch.float32):
             return super().forward(features)
-        if is_autocast and (max(self.stride) > 1 or not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        if is_autocast and (max(self.stride) > 1 or not computes_bf16()):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(features.float()).to(torch.get_autocast_dtype("cpu"))
         if min(self.dilation) > 1 and self._keeps_the_size():
@@ -62,6 +62,11 @@ class DepthwiseConv2d(nn.Conv2d):
         pixels = features.permute(0, 2, 3, 1).to(exact)
         out = _ShiftedSum.apply(pixels, self.weight.to(exact), self.dilation)
         return (out if self.bias is None else out + self.bias).to(dtype).permute(0, 3, 1, 2)
+
+
+def computes_bf16() -> bool:
+    """Returns whether oneDNN computes in bf16 on this CPU, and not PyTorch's own slower and less exact code."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def take_apart(features: Tensor, rows: int, columns: int) -> Tensor:
