@@ -41,7 +41,7 @@ def fit_objects(classifier: FisherClassifier, reader: "Reader", seed: int) -> No
     Args:
         classifier: gets what is learned.
         reader: the training photographs and their masks, resized as for training.
-        seed: of the photographs and descriptors that are drawn, and of the vocabularies.
+        seed: of the photographs, descriptors and sizes of mirror images that are drawn, and of the vocabularies.
 
     Raises:
         InputError: The photographs have objects of fewer than two classes, or too little texture for a vocabulary.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch.nn import functional as F
 
 from seglab.errors import InputError
 from seglab.models import FisherClassifier
@@ -91,9 +92,7 @@ def test_an_object_is_seen_as_it_is_and_in_a_mirror_smaller_or_larger():
         for found, reflected, part in zip(plain, mirrored, parts, strict=True):
             assert np.array_equal(found.numpy(), part)
             sides.append(reflected.shape[-1])
-            back = torch.nn.functional.interpolate(reflected[None], (48, 48), mode="bilinear", antialias=True)[0].flip(
-                -1
-            )
+            back = F.interpolate(reflected.flip(-1)[None], (48, 48), mode="bilinear", antialias=True)
             assert np.corrcoef(back.numpy().ravel(), part.ravel())[0, 1] > 0.8
     low, high = 48 * SCALES[0], 48 * SCALES[1]
     assert low - 1 < min(sides) < 48 * 0.8 and 48 * 1.2 < max(sides) < high + 1
