@@ -128,17 +128,22 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
     """Returns the command line that goes on with a run: its own overrides, then the new ones, in its own folder.
 
     Raises:
-        InputError: The folder is not a run's, or has nothing to go on from; or several runs are asked for.
+        InputError: The folder is not a run's, or has nothing to go on from; or several runs or another folder are asked
+            for.
     """
     load_config(run)
     if not has_checkpoint(run):
         raise InputError(f"{run} has no checkpoint to go on from: start it anew, with another hydra.run.dir")
     if {"-m", "--multirun"} & set(overrides):
         raise InputError(f"resume={run} goes on with one run: leave out -m")
+    folders = ("run_dir", "hydra.run.dir")
+    if elsewhere := [word for word in overrides if word.split("=", 1)[0].lstrip("+") in folders]:
+        raise InputError(f"{elsewhere[0]}: a run goes on in its own folder, {run}: leave it out, or copy that first")
     own = list(_loaded(run / ".hydra" / "overrides.yaml", ListConfig))
     options = [word for word in overrides if word.startswith("-") or not ("=" in word or word.startswith("~"))]
     merged = latest([*own, *(word for word in overrides if word not in options)])
-    merged.pop("hydra.run.dir", None)
+    for key in folders:  # where it began: it may have been moved or copied since
+        merged.pop(key, None)
     merged["resume"] = f"resume={quoted(str(run))}"
     return [*options, *merged.values(), f"hydra.run.dir={quoted(str(run))}", "hydra.mode=RUN"]
 

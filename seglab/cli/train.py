@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,6 +51,8 @@ def main() -> None:
         refuse_words(sys.argv[1:], "train")
         # argparse takes no option between other words
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+        # Hydra makes the folder, and a run that is resumed or repeated has another place
+        sys.argv[1:] = [re.sub(r"^\+*run_dir=", "hydra.run.dir=", word) for word in sys.argv[1:]]
         runs = [word.partition("=")[2] for word in sys.argv[1:] if word.lstrip("+").startswith("resume=")]
         if runs and runs[-1] not in ("", "null"):
             sys.argv[1:] = resume_overrides(Path(runs[-1].strip("'\"")), sys.argv[1:])

@@ -15,7 +15,8 @@ from seglab.cli.resolvers import register_resolvers
 from seglab.errors import InputError
 
 METRIC = "best_val_miou"  # of a finished run's summary
-_OF_EACH_RUN = ("resume", "hydra.run.dir", "hydra.mode")  # keys that are the command's own, or of one run alone
+# keys that are the command's own, or of one run alone
+_OF_EACH_RUN = ("resume", "run_dir", "hydra.run.dir", "hydra.mode")
 
 
 def sweep_config(name: str, overrides: Sequence[str]) -> dict[str, Any]:

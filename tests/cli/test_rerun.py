@@ -40,6 +40,25 @@ def test_the_words_of_a_run_hold_in_any_folder_and_after_a_resumption(call, copi
     assert words_of_run(cfg, words) == ["data=folder", f"data.root={folder}", "+new.key=2"]
 
 
+def test_a_run_goes_on_in_its_own_folder_and_is_repeated_beside_it(call, refused, folder, tmp_path):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    words = ["data=folder", f"data.root={folder}", "data.classes=[a,b,c]", "data.crop_size=32", "logger=csv"]
+    words += ["model=unet4", "model.width=0.02", "trainer.accelerator=cpu", "callbacks.strips=null"]
+    status, _, err = call("train", *words, "trainer.max_epochs=1", f"run_dir={run}")
+    assert status == 0 and (run / "checkpoints" / "last.ckpt").exists(), err
+    overrides = run / ".hydra" / "overrides.yaml"  # as runs that knew the key in the config alone have it
+    overrides.write_text(overrides.read_text() + f"- run_dir={run}\n")
+    run.rename(moved)
+    for key in ("run_dir", "hydra.run.dir"):
+        said = refused("train", f"resume={moved}", "trainer.max_epochs=2", f"{key}={run}")
+        assert f"hydra.run.dir={run}: a run goes on in its own folder, {moved}: leave it out" in said
+    status, _, err = call("train", f"resume={moved}", "trainer.max_epochs=2")
+    assert status == 0 and not run.exists(), err
+    assert [row["epoch"] for row in read_run(moved).history] == [0, 1]
+    status, said, err = call("rerun", moved)
+    assert status == 0 and f"{moved}-rerun-1: the same to the bit" in said, said + err
+
+
 def test_a_run_is_repeated_on_data_that_has_moved(call, folder, tmp_path):
     run = tmp_path / "run"
     words = ["data=folder", f"data.root={folder}", "data.classes=[a,b,c]", "data.crop_size=32", "logger=csv"]

@@ -61,6 +61,7 @@ def test_a_search_becomes_a_bayesian_one(call, tmp_path):
         (["dropout", "unet6"], "unet6 is no key of the config"),
         (["dropout", "resume=runs/x"], "resume=runs/x: each run of the sweep starts anew"),
         (["dropout", "hydra.run.dir=x"], "hydra.run.dir=x: each run of the sweep starts anew"),
+        (["dropout", "run_dir=x"], "run_dir=x: each run of the sweep starts anew"),
         (["dropout", "logger=csv"], "give logger=wandb"),
         (["dropout", "logger.wandb.mode=offline"], "logger.wandb.mode=offline: W&B deals out runs"),
         (["dropout", "-o", "/proc/nope/x.yaml"], "-o /proc/nope/x.yaml cannot be written"),
