@@ -81,7 +81,8 @@ def _fit(classifier: FisherClassifier, reader: "Reader", seed: int) -> float:
     for image, _ in _photographs(reader, of_words, "Drawing descriptors"):
         for samples, sizes in zip(drawn, classifier.describe(_batch(image)), strict=True):
             found = torch.cat(sizes, 1)[0]
-            samples.append(rng.permutation(found[(found != 0).any(-1)].numpy())[:each])
+            few = rng.permutation(found[(found != 0).any(-1)].numpy())[:each]
+            samples.append(few.copy())  # a view would keep all of them
     for vectors, samples in zip(classifier.vectors, drawn, strict=True):
         try:
             vectors.fit(np.concatenate(samples), seed)
@@ -149,7 +150,7 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tup
     weight, bias = regression.coef_, regression.intercept_
     if len(weight) == 1:  # of two classes the second's alone
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-    return weight @ (axes / lengths).T @ x, bias, accuracy
+    return (weight @ (axes / lengths).T).astype(x.dtype) @ x, bias, accuracy
 
 
 def _left_out(strength: float, x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
