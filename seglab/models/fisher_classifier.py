@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seglab.models.descriptors import DenseColor, DenseSIFT
-from seglab.models.fisher_vectors import FisherVectors
+from seglab.models.fisher_vectors import FisherVectors, with_places
 from seglab.numeric import is_number, is_whole
 
 
@@ -31,7 +31,7 @@ class FisherClassifier(nn.Module):
         cells: sides of the descriptors' cells in pixels of the enlarged image, even.
         step: distance of the descriptors in pixels of the enlarged image.
         words: of the vocabularies, of texture and of colour.
-        dims: that are kept of a descriptor, of texture and of colour.
+        dims: that are kept of a descriptor, of texture and of colour; its place in the image comes beside these.
         color: length of the vector of colour, where that of texture has 1.
         surroundings: length of the vectors of the surroundings, where those of the object have 1.
 
@@ -120,11 +120,11 @@ class FisherClassifier(nn.Module):
     def describe(self, image: Tensor) -> list[list[Tensor]]:
         """Maps images (b, 3, h, w) in 0..255 to their descriptors of texture and of colour.
 
-        Each is a list of (b, n, channels), for every size of cell, at the same n points.
+        Each is a list of (b, n, channels + 2), for every size of cell, at the same n points, which end in their place.
         """
         image = self.enlarge(image.to(self.bias.dtype) / 255, "bicubic").clamp(0, 1)
         grey = (image * self.luma).sum(1, keepdim=True)
-        return [[sift(grey).flatten(1, 2) for sift in self.sift], [each(image).flatten(1, 2) for each in self.opponent]]
+        return [[with_places(each(grey)) for each in self.sift], [with_places(each(image)) for each in self.opponent]]
 
     def at_grid(self, regions: Tensor) -> Tensor:
         """Maps regions (b, r, h, w) to their share around each point of the grid (b, r, n)."""

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 from seglab.data import cache
 from seglab.errors import InputError
 from seglab.models import FisherClassifier
+from seglab.models.fisher_vectors import is_textured
 
 if TYPE_CHECKING:
     from seglab.data.reader import Reader
 
 _log = logging.getLogger(__name__)
-_VERSION = 3  # part of the key: raise it whenever the same photographs give another classifier
+_VERSION = 4  # part of the key: raise it whenever the same photographs give another classifier
 DESCRIPTORS = 60_000  # that a vocabulary is learned from
 PHOTOGRAPHS = (300, 1500)  # that give descriptors to the vocabularies, and objects, at most
 SMALLEST = 0.01  # share of its photograph that an object has at least
@@ -81,7 +82,7 @@ def _fit(classifier: FisherClassifier, reader: "Reader", seed: int) -> float:
     for image, _ in _photographs(reader, of_words, "Drawing descriptors"):
         for samples, sizes in zip(drawn, classifier.describe(_batch(image)), strict=True):
             found = torch.cat(sizes, 1)[0]
-            few = rng.permutation(found[(found != 0).any(-1)].numpy())[:each]
+            few = rng.permutation(found[is_textured(found)].numpy())[:each]
             samples.append(few.copy())  # a view would keep all of them
     for vectors, samples in zip(classifier.vectors, drawn, strict=True):
         try:

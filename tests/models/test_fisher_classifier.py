@@ -64,7 +64,7 @@ def test_photographs_are_magnified_by_whole_times(magnify, size):
     objects = classifier(magnify=magnify)
     grid = [-(-side * magnify // 6) for side in size]
     texture, color = objects.describe(photos(1, 3, *size))
-    assert {each.shape for each in texture} == {(1, grid[0] * grid[1], 128)} and len(texture) == len(color) == 2
+    assert {each.shape for each in texture} == {(1, grid[0] * grid[1], 130)} and len(texture) == len(color) == 2
     assert objects.at_grid(torch.rand(1, 2, *size)).shape == (1, 2, grid[0] * grid[1])
 
 
