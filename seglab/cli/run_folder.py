@@ -137,7 +137,7 @@ def resume_overrides(run: Path, overrides: list[str]) -> list[str]:
     if {"-m", "--multirun"} & set(overrides):
         raise InputError(f"resume={run} goes on with one run: leave out -m")
     folders = ("run_dir", "hydra.run.dir")
-    if elsewhere := [word for word in overrides if word.split("=", 1)[0].lstrip("+") in folders]:
+    if elsewhere := [word for key, word in latest(overrides).items() if key in folders]:
         raise InputError(f"{elsewhere[0]}: a run goes on in its own folder, {run}: leave it out, or copy that first")
     own = list(_loaded(run / ".hydra" / "overrides.yaml", ListConfig))
     options = [word for word in overrides if word.startswith("-") or not ("=" in word or word.startswith("~"))]

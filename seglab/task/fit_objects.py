@@ -82,8 +82,8 @@ def _fit(classifier: FisherClassifier, reader: "Reader", seed: int) -> float:
     for image, _ in _photographs(reader, of_words, "Drawing descriptors"):
         for samples, sizes in zip(drawn, classifier.describe(_batch(image)), strict=True):
             found = torch.cat(sizes, 1)[0]
-            few = rng.permutation(found[is_textured(found)].numpy())[:each]
-            samples.append(few.copy())  # a view would keep all of them
+            textured = found[is_textured(found)].numpy()
+            samples.append(textured[rng.permutation(len(textured))[:each]])
     for vectors, samples in zip(classifier.vectors, drawn, strict=True):
         try:
             vectors.fit(np.concatenate(samples), seed)

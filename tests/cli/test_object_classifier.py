@@ -38,10 +38,8 @@ def rows(run):
 def test_it_is_fitted_and_kept_in_the_checkpoint(fisher_run):
     assert "object classifier: fitted in" in (fisher_run / "train.log").read_text()
     kept = opinion(fisher_run)
-    assert kept["model.object_classifier.weight"].shape == (
-        9,
-        2 * 2 * (6 * 10 + 3 * 6),
-    )  # object and surroundings; with places
+    length = 2 * (6 * (8 + 2) + 3 * (4 + 2))  # with places
+    assert kept["model.object_classifier.weight"].shape == (9, 2 * length)  # of object and surroundings
     assert kept["model.object_classifier.weight"].any() and kept["model.object_classifier.vectors.0.components"].any()
 
 

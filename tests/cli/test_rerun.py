@@ -40,11 +40,15 @@ def test_the_words_of_a_run_hold_in_any_folder_and_after_a_resumption(call, copi
     assert words_of_run(cfg, words) == ["data=folder", f"data.root={folder}", "+new.key=2"]
 
 
+def small(folder):
+    words = ["data=folder", f"data.root={folder}", "data.classes=[a,b,c]", "data.crop_size=32", "logger=csv"]
+    words += ["data.splits={train: 0.5, val: 0.25, test: 0.25}", "trainer.accelerator=cpu"]
+    return [*words, "model=unet4", "model.width=0.02", "trainer.max_epochs=1", "callbacks.strips=null"]
+
+
 def test_a_run_goes_on_in_its_own_folder_and_is_repeated_beside_it(call, refused, folder, tmp_path):
     run, moved = tmp_path / "run", tmp_path / "moved"
-    words = ["data=folder", f"data.root={folder}", "data.classes=[a,b,c]", "data.crop_size=32", "logger=csv"]
-    words += ["model=unet4", "model.width=0.02", "trainer.accelerator=cpu", "callbacks.strips=null"]
-    status, _, err = call("train", *words, "trainer.max_epochs=1", f"run_dir={run}")
+    status, _, err = call("train", *small(folder), f"run_dir={run}")
     assert status == 0 and (run / "checkpoints" / "last.ckpt").exists(), err
     overrides = run / ".hydra" / "overrides.yaml"  # as runs that knew the key in the config alone have it
     overrides.write_text(overrides.read_text() + f"- run_dir={run}\n")
@@ -61,10 +65,7 @@ def test_a_run_goes_on_in_its_own_folder_and_is_repeated_beside_it(call, refused
 
 def test_a_run_is_repeated_on_data_that_has_moved(call, folder, tmp_path):
     run = tmp_path / "run"
-    words = ["data=folder", f"data.root={folder}", "data.classes=[a,b,c]", "data.crop_size=32", "logger=csv"]
-    words += ["data.splits={train: 0.5, val: 0.25, test: 0.25}", "trainer.accelerator=cpu"]
-    words += ["model=unet4", "model.width=0.02", "trainer.max_epochs=1", "callbacks.strips=null"]
-    status, _, err = call("train", *words, f"hydra.run.dir={run}")
+    status, _, err = call("train", *small(folder), f"hydra.run.dir={run}")
     assert status == 0, err
     moved = folder.rename(tmp_path / "moved photos")
     status, _, err = call("rerun", run)
